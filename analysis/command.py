@@ -1,0 +1,42 @@
+"""The command line that all analysis modules share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments import scales
+from replication.config import Scale
+
+
+@dataclass(frozen=True)
+class Places:
+    """What to analyse and where its rows go: `out` is `<--out>/<scale>`."""
+
+    scale: Scale
+    results: Path
+    runs: Path
+    out: Path
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Options --scale, --results, --runs and --out with the defaults of the study."""
+    made = argparse.ArgumentParser(description=(description or "").split("\n")[0])
+    made.add_argument("--scale", default="pocket", help="name of a scale, or a Python file that holds one")
+    made.add_argument("--results", type=Path, default=Path("experiments/results"), help="collected tables")
+    made.add_argument("--runs", type=Path, default=Path("runs"), help="run directories, for the spectra")
+    made.add_argument("--out", type=Path, default=Path("analysis/results"), help="where analysis rows are written")
+    return made
+
+
+def places(description: str | None, argv: Sequence[str] | None = None) -> Places:
+    """Parse the command line of a module that needs nothing beyond the shared options."""
+    return resolve(parser(description).parse_args(argv))
+
+
+def resolve(args: argparse.Namespace) -> Places:
+    """The places that parsed options stand for."""
+    scale = scales.load(args.scale)
+    return Places(scale, args.results, args.runs, args.out / scale.name)

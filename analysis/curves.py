@@ -1,0 +1,126 @@
+"""Learning and forgetting over training length, with intervals (Figures 1 and 2).
+
+The value of a cell is the mean of its seeds' scores. The interval comes from the per-item values of those seeds
+(`replication/stats.py`): over items and seeds, or over items alone where there is one seed. Each cell stands for
+itself here; whether two arms differ is a paired question and is answered in `verdicts.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from analysis import command, grid, rows
+from replication.config import Scale, Setting
+from replication.results import RunRow
+from replication.stats import Estimate, contrast
+
+AXES = ("learning", "forgetting", "source_loss", "target_loss")
+
+
+def curves(tables: grid.Tables) -> tuple[list[rows.Row], list[grid.Missing]]:
+    """One row per (setting, arm, length, axis), and what is missing."""
+    made: list[rows.Row] = []
+    missing = missing_runs(tables)
+    for study, setting in tables.scale.settings:
+        found = grid.cells(tables, study)
+        for arm in grid.arms(tables.scale):
+            for length in setting.lengths:
+                cell = [row for (a, n, _), row in sorted(found.items()) if (a, n) == (arm, length)]
+                for axis in (*AXES, *tables.scale.forgetting):
+                    row, gaps = _row(tables, study, setting, arm, length, axis, cell)
+                    made += row
+                    missing += gaps
+    return made, missing
+
+
+def missing_runs(tables: grid.Tables) -> list[grid.Missing]:
+    """Cells of the study without a run, for every seed that occurs anywhere."""
+    expected = grid.seeds(tables) or [0]
+    gaps = []
+    for study, setting in tables.scale.settings:
+        found = grid.cells(tables, study)
+        wanted = [(a, n, s) for a in grid.arms(tables.scale) for n in setting.lengths for s in expected]
+        gaps += [grid.Missing(study, a, n, s, "run") for a, n, s in wanted if (a, n, s) not in found]
+    return gaps
+
+
+def estimate(
+    tables: grid.Tables, points: Sequence[grid.Point], asked: Sequence[grid.Question]
+) -> tuple[float, Estimate] | None:
+    """Mean score of several seeds' points and its estimate over items, or None if anything is missing."""
+    if not points:
+        return None
+    scores = [grid.score(tables, point, asked) for point in points]
+    known = [s for s in scores if s is not None]
+    groups = []
+    for name, metric, weight in asked:
+        columns = [grid.item_values(tables, point, name, metric) for point in points]
+        present = [c for c in columns if c is not None]
+        if len(present) < len(points):
+            return None
+        groups.append(weight * grid.aligned(present))
+    if len(known) < len(points):
+        return None
+    pseudo = [weight * grid.bounded(metric) for _, metric, weight in asked]
+    return float(np.mean(known)), contrast(groups, pseudo=pseudo)
+
+
+def interval(value: float, est: Estimate, asked: Sequence[grid.Question]) -> tuple[float, float]:
+    """The estimate's interval moved to the score and kept within the metric's range.
+
+    A score and the mean of its items agree except for losses, which are weighted by tokens.
+    """
+    low, high = value - (est.value - est.low), value + (est.high - est.value)
+    if all(grid.bounded(metric) for _, metric, _ in asked):
+        return max(low, 0.0), min(high, 1.0)
+    return low, high
+
+
+def _row(
+    tables: grid.Tables, study: str, setting: Setting, arm: str, length: float, axis: str, cell: list[RunRow]
+) -> tuple[list[rows.Row], list[grid.Missing]]:
+    asked = grid.questions(tables.scale, setting, axis)
+    whole = [r for r in cell if grid.score(tables, grid.point(r), asked) is not None]
+    gaps = [grid.Missing(study, arm, length, r.seed, axis) for r in cell if r not in whole]
+    result = estimate(tables, [grid.point(r) for r in whole], asked)
+    if result is None:
+        gaps += [grid.Missing(study, arm, length, r.seed, f"{axis}: per-item values") for r in whole]
+        return [], gaps
+    value, est = result
+    low, high = interval(value, est, asked)
+    base = grid.score(tables, grid.base_point(), asked)
+    if base is None:
+        gaps.append(grid.Missing(study, grid.BASE, 0.0, None, axis))
+    row = {
+        "study": study, "arm": arm, "rank": grid.rank_of(arm), "length": length, "length_unit": cell[0].length_unit,
+        "tokens": float(np.mean([r.tokens for r in whole])), "axis": axis, "metric": asked[0][1], "value": value,
+        "low": low, "high": high, "seeds": est.seeds, "n": est.items, "base": base, "covers": est.covers,
+    }  # fmt: skip
+    return [row], gaps
+
+
+def write(tables: grid.Tables, where: command.Places) -> list[grid.Missing]:
+    """Write `curves.jsonl`; returns what is missing."""
+    made, missing = curves(tables)
+    rows.write(where.out / "curves.jsonl", made)
+    return missing
+
+
+def spoken(scale: Scale, missing: Sequence[grid.Missing], limit: int = 12) -> str:
+    """What is missing, in a few lines for the terminal."""
+    lines = [
+        f"  {m.study}: {m.arm}, length {m.length:g}"
+        + (f", seed {m.seed}" if m.seed is not None else "")
+        + f": {m.what}"
+        for m in dict.fromkeys(missing)
+    ]
+    more = [f"  and {len(lines) - limit} more, listed in missing.jsonl"] if len(lines) > limit else []
+    return "\n".join([f"missing at scale {scale.name}: {len(lines)}", *lines[:limit], *more])
+
+
+if __name__ == "__main__":
+    here = command.places(__doc__)
+    collected = grid.load(here.scale, here.results)
+    print(spoken(here.scale, write(collected, here)))

@@ -1,0 +1,111 @@
+"""Weight matrices of a checkpoint, read one at a time from safetensors files.
+
+Only the 2-D linears of the layers (q, k, v, o, gate, up, down); embeddings and the output layer are not adapted by
+LoRA and are left out for every arm. A checkpoint is a folder with a whole model (one file or shards with an index)
+or with a PEFT adapter. Pickled weights are not read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+NAME = re.compile(rf"layers\.(\d+)\..*\b({'|'.join(MODULES)})(\.lora_[AB])?(?:\.default)?\.weight$")
+Matrix = tuple[int, str]  # layer, module
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor's place; nothing is read yet."""
+
+    file: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Places of LoRA's factors and the factor alpha / r (alpha / sqrt(r) with rank stabilisation)."""
+
+    a: dict[Matrix, Stored]
+    b: dict[Matrix, Stored]
+    rank: int
+    scaling: float
+
+
+def read(stored: Stored) -> torch.Tensor:
+    """The tensor in its stored dtype."""
+    with safe_open(stored.file, framework="pt") as content:
+        return content.get_tensor(stored.name)
+
+
+def folder(where: str) -> Path:
+    """A local folder as given, relative to the repository root, or of a model already in the hub cache."""
+    for path in (Path(where), Path(__file__).parent.parent / where):
+        if path.is_dir():
+            return path
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(where, local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError):
+        raise FileNotFoundError(
+            f"{where!r} is no local folder and no model in the hub cache; download it first"
+        ) from None
+
+
+def is_adapter(path: Path) -> bool:
+    """Whether a folder holds a PEFT adapter and not a whole model."""
+    return (path / "adapter_config.json").is_file()
+
+
+def model(path: Path) -> dict[Matrix, Stored]:
+    """The linears of a whole model by layer and module."""
+    return {key: place for (key, part), place in _places(path).items() if part is None}
+
+
+def adapter(path: Path) -> Adapter:
+    """The factors of a LoRA adapter.
+
+    Raises:
+        ValueError: an adapter whose change is not scaling * B A with one rank.
+    """
+    config = json.loads((path / "adapter_config.json").read_text())
+    other = [
+        k for k in ("use_dora", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "modules_to_save") if config.get(k)
+    ]
+    if config.get("peft_type") != "LORA" or other:
+        raise ValueError(f"{path} is not plain LoRA (peft_type {config.get('peft_type')}, set: {other})")
+    places = _places(path)
+    a = {key: place for (key, part), place in places.items() if part == ".lora_A"}
+    b = {key: place for (key, part), place in places.items() if part == ".lora_B"}
+    if not a or set(a) != set(b):
+        raise ValueError(
+            f"{path} holds {len(a)} lora_A and {len(b)} lora_B matrices of the layers; save the adapter again"
+        )
+    rank = config["r"]
+    scaling = config["lora_alpha"] / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    return Adapter(a, b, rank, scaling)
+
+
+def _places(path: Path) -> dict[tuple[Matrix, str | None], Stored]:
+    """Every layer linear (or LoRA factor of one) in a folder's safetensors files."""
+    files = sorted(path.glob("*.safetensors"))
+    if not files:
+        raise FileNotFoundError(f"no *.safetensors in {path}; a checkpoint is a folder with a model or a PEFT adapter")
+    found: dict[tuple[Matrix, str | None], Stored] = {}
+    for file in files:
+        with safe_open(file, framework="pt") as content:
+            for name in content.keys():  # noqa: SIM118
+                if match := NAME.search(name):
+                    found[(int(match[1]), match[2]), match[3]] = Stored(file, name)
+    if not found:
+        raise ValueError(f"no layer matrices ({', '.join(MODULES)}) in {path}; other architectures are not known here")
+    return found

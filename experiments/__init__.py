@@ -1,0 +1,1 @@
+"""Studies as data: scales, settings, sweeps and claims. Standard library and `replication.config` only."""

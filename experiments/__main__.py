@@ -1,0 +1,209 @@
+"""`python -m experiments list | show | plan | run | evaluate | status | collect`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from experiments import collect, plan, scales, schedule, studies
+from experiments.jobs import one_line
+from replication.config import Run, Scale, encode
+from replication.runs import RunDir, find_runs, folder_of
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 1 a run failed, 2 the request cannot be carried out."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(COMMANDS[options.command](options))
+    except (ValueError, FileNotFoundError) as error:
+        print(f"experiments: {one_line(error)}", file=sys.stderr)
+        return 2
+    except (RuntimeError, OSError) as error:
+        print(f"experiments: {one_line(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("experiments: stopped; the same command continues where it stood", file=sys.stderr)
+        return 1
+
+
+def _list(options: argparse.Namespace) -> int:
+    scale = scales.load(options.scale)
+    for name, question in studies.names(scale).items():
+        print(f"{name:16s} {len(studies.runs(name, scale, seeds=1)):4d} runs a seed   {question}")
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    scale = scales.load(options.scale)
+    if options.name in studies.names(scale):
+        for run in studies.runs(options.name, scale, seeds=options.seeds):
+            print(f"{run.digest()}  {folder_of(run, options.runs).status:9s} {run.name()}")
+        return 0
+    run = _named(options.name, scale, options.seeds)
+    print(json.dumps(encode(run) | {"name": run.name(), "digest": run.digest()}, indent=1))
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    scale = scales.load(options.scale)
+    rows = plan.rows(_chosen(options, scale))
+    print(json.dumps(rows, indent=1) if options.json else plan.table(rows))
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    scale = scales.load(options.scale)
+    runs = _chosen(options, scale)
+    root = options.runs / "_scratch" if options.set else options.runs
+    workers = options.workers or scale.workers
+    with_base = not options.no_eval and not options.set
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        ended = schedule.inline(runs, scale, root, with_evals=not options.no_eval)
+    else:
+        began = time.monotonic()
+        ended = schedule.execute(
+            runs, scale, root, workers=workers, with_evals=not options.no_eval, with_base=with_base
+        )
+        print(f"{len(ended)} jobs in {(time.monotonic() - began) / 60:.1f} min, under {root / scale.name}")
+    return _report_failures([done for done in ended if done.error])
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    scale = scales.load(options.scale)
+    runs = [run for run in _chosen(options, scale) if run.evals]
+    absent = [run for run in runs if folder_of(run, options.runs).status != "complete"]
+    if absent:
+        raise FileNotFoundError(
+            f"{len(absent)} of {len(runs)} runs are not trained yet, the first is {absent[0].name()}; "
+            f"train them with `python -m experiments run {options.study} --scale {options.scale}`"
+        )
+    ended = schedule.execute(
+        runs, scale, options.runs, workers=options.workers or scale.workers, with_evals=True, with_base=True
+    )
+    return _report_failures([done for done in ended if done.error])
+
+
+def _status(options: argparse.Namespace) -> int:
+    scale = scales.load(options.scale)
+    folders = find_runs(options.runs, scale=scale.name)
+    if not folders:
+        print(f"no runs under {options.runs / scale.name}")
+        return 0
+    for folder in folders:
+        known = folder.manifest
+        print(f"{known['status']:9s} {_step(folder):>11s}  {known['name']:56s} {known['error'] or ''}")
+    return 0
+
+
+def _collect(options: argparse.Namespace) -> int:
+    scale = scales.load(options.scale)
+    counts = collect.collect(scale, options.runs, options.into, allow_dirty=options.allow_dirty)
+    for study, count in sorted(counts.items()):
+        print(f"{count:6d} scores  {options.into / scale.name / study}.jsonl")
+    return 0
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "list": _list,
+    "show": _show,
+    "plan": _plan,
+    "run": _run,
+    "evaluate": _evaluate,
+    "status": _status,
+    "collect": _collect,
+}
+
+
+def _chosen(options: argparse.Namespace, scale: Scale) -> list[Run]:
+    runs = studies.runs(options.study, scale, seeds=options.seeds)
+    if options.only:
+        runs = [run for run in runs if options.only in run.name()]
+        if not runs:
+            raise ValueError(f"--only {options.only!r} fits no run of {options.study}; see `show {options.study}`")
+        runs = _with_parents(runs, scale, options)
+    if options.set:
+        # A branch must follow its trunk into the new configuration, name and all.
+        renamed = {run.name(): studies.override(run, options.set) for run in runs}
+        runs = [
+            run if run.branch is None else replace(run, branch=replace(run.branch, parent=renamed[run.branch.parent].name()))
+            for run in renamed.values()
+        ]
+    return runs
+
+
+def _with_parents(runs: list[Run], scale: Scale, options: argparse.Namespace) -> list[Run]:
+    everything = {run.name(): run for run in studies.runs(options.study, scale, seeds=options.seeds)}
+    parents = {run.branch.parent: everything[run.branch.parent] for run in runs if run.branch}
+    return [run for name, run in parents.items() if run not in runs] + runs
+
+
+def _named(name: str, scale: Scale, seeds: int) -> Run:
+    for study in studies.names(scale):
+        for run in studies.runs(study, scale, seeds=seeds):
+            if run.name() == name:
+                return run
+    raise ValueError(f"no study or run {name!r} at scale {scale.name!r}; see `python -m experiments list`")
+
+
+def _step(folder: RunDir) -> str:
+    last = folder.path / "metrics.jsonl"
+    lines = last.read_text().splitlines() if last.is_file() else []
+    step = json.loads(lines[-1])["step"] if lines else 0
+    return f"{step}/{folder.manifest.get('steps', '?')}"
+
+
+def _report_failures(failed: list[schedule.Done]) -> int:
+    for done in failed:
+        print(f"FAILED {done.name}: {done.error}", file=sys.stderr)
+    if failed:
+        print(f"{len(failed)} jobs failed; mend the cause and run the same command: the rest is kept", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--scale", default="pocket", help="pocket, or a Python file that defines SCALE (default pocket)")
+    shared.add_argument("--runs", type=Path, default=Path("runs"), help="folder of run directories (default runs)")
+    many = argparse.ArgumentParser(add_help=False)
+    many.add_argument("--seeds", type=_positive, default=1, help="number of seeds, from 0 on (default 1)")
+    some = argparse.ArgumentParser(add_help=False)
+    some.add_argument("study", help="a name that `list` prints")
+    some.add_argument("--only", help="runs whose name contains this, and the trunks they branch from")
+    some.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=_SET)
+    work = argparse.ArgumentParser(add_help=False)
+    work.add_argument("--workers", type=_positive, help="processes side by side (default: the scale's)")
+    commands.add_parser("list", parents=[shared], help="studies of a scale, with their question")
+    show = commands.add_parser("show", parents=[shared, many], help="the runs of a study, or all of one run")
+    show.add_argument("name", help="a study or the name of a run")
+    planned = commands.add_parser("plan", parents=[shared, many, some], help="what a study would train; trains nothing")
+    planned.add_argument("--json", action="store_true", help="machine-readable")
+    run = commands.add_parser("run", parents=[shared, many, some, work], help="train and score; continues what stands")
+    run.add_argument("--no-eval", action="store_true", help="train only")
+    commands.add_parser("evaluate", parents=[shared, many, some, work], help="score what is trained and not yet scored")
+    commands.add_parser("status", parents=[shared], help="where every run stands")
+    gather = commands.add_parser("collect", parents=[shared], help="write the result tables from complete runs")
+    gather.add_argument("--into", type=Path, default=Path("experiments/results"), help="(default experiments/results)")
+    gather.add_argument("--allow-dirty", action="store_true", help="also runs made by code that is not committed")
+    return parser
+
+
+_SET = "change a value of every run, as optim.lr=3e-4; makes scratch runs under _scratch/, which are never collected"
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""From sealed run folders to the tables that everything above reads.
+
+    <into>/<scale>/runs.jsonl             one row per run: what it was, what it cost, which code made it
+                   <study>.jsonl          scores
+                   <study>.items.jsonl.gz per-item values
+
+Only complete runs are collected, scratch runs never. A run of code that differed from its commit is refused unless
+asked for: its rows could not say what made them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+from experiments.sweeps import setting_of
+from replication.config import LoRA, Scale, Trapezoid
+from replication.results import Items, RunRow, Score, write_rows
+from replication.runs import RunDir, find_runs, read_json
+
+
+def collect(scale: Scale, root: Path, into: Path, *, allow_dirty: bool) -> dict[str, int]:
+    """Write all tables of a scale; returns the number of score rows by study.
+
+    Raises:
+        ValueError: a run was made by code that differed from its commit, and `allow_dirty` is not set.
+        FileNotFoundError: there is nothing to collect.
+    """
+    folders = [f for f in find_runs(root, scale=scale.name) if f.status == "complete"]
+    if not folders:
+        raise FileNotFoundError(f"no complete run under {root / scale.name}; train some with `python -m experiments run`")
+    dirty = [f for f in [*folders, RunDir(root / scale.name / "base")] if f.manifest.get("dirty")]
+    if dirty and not allow_dirty:
+        raise ValueError(
+            f"{len(dirty)} runs were made by code that is not committed, the first is {dirty[0].path}; commit and train "
+            "again, or pass --allow-dirty to collect them for yourself"
+        )
+    scores: dict[str, list[Score]] = defaultdict(list)
+    items: dict[str, list[Items]] = defaultdict(list)
+    for folder in [RunDir(root / scale.name / "base"), *folders]:
+        study = str(folder.manifest["name"]).split("/")[0] if folder.manifest else "base"
+        found_scores, found_items = _scores(folder, scale)
+        scores[study] += found_scores
+        items[study] += found_items
+    base = into / scale.name
+    write_rows(base / "runs.jsonl", [_run_row(folder, scale) for folder in folders])
+    for study in sorted(scores):
+        write_rows(base / f"{study}.jsonl", scores[study])
+        write_rows(base / f"{study}.items.jsonl.gz", items[study])
+    return {study: len(rows) for study, rows in scores.items()}
+
+
+def _scores(folder: RunDir, scale: Scale) -> tuple[list[Score], list[Items]]:
+    """Score and item rows of one run folder."""
+    manifest = folder.manifest
+    if not manifest:
+        return [], []
+    name = manifest["name"]
+    run = manifest.get("run", {})
+    same = {
+        "scale": scale.name,
+        "study": name.split("/")[0],
+        "run": name,
+        "digest": manifest["digest"],
+        "seed": run.get("seed", 0),
+    }
+    scores, items = [], []
+    for file in sorted((folder.path / "evals").glob("step_*/*/scores.json")):
+        content = read_json(file)
+        step = content["step"]
+        tokens = step * run.get("global_batch", 0) * run.get("seq_len", 0)
+        what = {"step": step, "eval": content["spec"]["name"], "eval_version": content["spec"]["version"]}
+        for m in content["metrics"]:
+            numbers = {"metric": m["name"], "value": m["value"], "n": m["n"], "stderr": m["stderr"]}
+            scores.append(Score(**same, **what, **numbers, tokens=tokens, git_sha=content["code"]))
+        for i in content["items"]:
+            values = {"metric": i["metric"], "ids": tuple(i["ids"]), "values": tuple(i["values"])}
+            items.append(Items(**same, **what, **values))
+    return scores, items
+
+
+def _run_row(folder: RunDir, scale: Scale) -> RunRow:
+    manifest, run = folder.manifest, folder.run
+    meta = read_json(folder.checkpoints()[-1] / "meta.json")
+    setting = dict(scale.settings)[setting_of(run.study)]
+    return RunRow(
+        scale=scale.name,
+        study=run.study,
+        run=run.name(),
+        digest=run.digest(),
+        seed=run.seed,
+        regime=setting.regime,
+        method=run.method.label(),
+        rank=run.method.rank if isinstance(run.method, LoRA) else None,
+        lr=run.optim.lr,
+        length=run.budget.amount,
+        length_unit=run.budget.unit,
+        trunk=isinstance(run.schedule, Trapezoid) and run.schedule.cooldown == 0,
+        step=meta["step"],
+        tokens=meta["tokens"],
+        supervised_tokens=meta["supervised_tokens"],
+        trainable=manifest["trainable"],
+        final_loss=meta["loss"],
+        seconds=round(manifest["seconds"], 1),
+        git_sha=manifest["code"],
+        started=manifest["started"],
+        hardware=f"{manifest['hardware']['cpu']}, {manifest['hardware']['threads']} threads"
+        + "".join(f", {gpu}" for gpu in manifest["hardware"]["gpus"]),
+    )

@@ -1,0 +1,17 @@
+"""Instruction tuning: a separate run for every number of epochs, each with its own whole schedule (paper.md, 1)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from experiments.arms import arms, base_run
+from replication.config import Budget, Run, Scale, Setting
+
+
+def runs(scale: Scale, study: str, setting: Setting, seed: int) -> list[Run]:
+    """One run per arm and length of an IFT setting."""
+    return [
+        replace(base_run(scale, study, setting, arm, seed), budget=Budget(epochs, "epochs"))
+        for arm in arms(scale)
+        for epochs in setting.lengths
+    ]

@@ -1,0 +1,125 @@
+"""What a worker process does: prepare data, train one run and score it, or score the base.
+
+Each function imports what it needs, so that the parent, which only plans and reports, never loads torch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from dataclasses import dataclass
+from multiprocessing.queues import Queue
+from pathlib import Path
+from typing import Any
+
+from replication.config import Eval, Run, Scale
+
+_MESSAGES: Queue[Any] | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a job ended: optimiser steps and seconds spent on each part; `error` is one line, or None."""
+
+    name: str
+    steps: int = 0
+    train_seconds: float = 0.0
+    eval_seconds: float = 0.0
+    summary: str = ""
+    error: str | None = None
+
+
+def start_worker(messages: Queue[Any], threads: int | None) -> None:
+    """Set up a worker: its threads, and its death when the parent dies, so that no orphan holds a run."""
+    global _MESSAGES
+    _MESSAGES = messages
+    if os.uname().sysname == "Linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def sequences(run: Run, root: Path) -> int:
+    """Prepare the data of a run; returns its training sequences per epoch."""
+    _quiet()
+    from replication.tasks import open_stream
+    from replication.train import load_tokenizer
+
+    return open_stream(run, load_tokenizer(run), cache=root / "cache").size
+
+
+def train_and_score(run: Run, evals: tuple[Eval, ...], root: Path) -> Done:
+    """Train a run from wherever it stands and score its end; errors come back as their one line."""
+    _quiet()
+    from replication.evaluate import evaluate_run
+    from replication.health import TrainingFailed
+    from replication.runs import folder_of
+    from replication.train import train
+
+    began = time.monotonic()
+    try:
+        folder = folder_of(run, root)
+        already = folder.status == "complete"
+        train(run, root, watch=_tell)
+        trained = time.monotonic()
+        evaluate_run(run, folder, evals) if evals else 0
+    except (ValueError, RuntimeError, OSError, TrainingFailed) as error:
+        return Done(run.name(), error=one_line(error))
+    steps = 0 if already else int(folder.manifest["steps"])
+    spent = 0.0 if already else trained - began
+    return Done(run.name(), steps, spent, time.monotonic() - trained, _summary(folder.path))
+
+
+def score_base(scale: Scale, root: Path) -> Done:
+    """Score the untuned model on every eval of the scale."""
+    _quiet()
+    from replication.evaluate import evaluate_base
+    from replication.runs import RunDir
+
+    began = time.monotonic()
+    folder = RunDir(root / scale.name / "base")
+    try:
+        evaluate_base(scale.model, scale.tokenizer, folder, scale.evals)
+    except (ValueError, RuntimeError, OSError) as error:
+        return Done("base", error=one_line(error))
+    return Done("base", eval_seconds=time.monotonic() - began, summary=_summary(folder.path))
+
+
+def one_line(error: BaseException) -> str:
+    """An error as one line that a person can act on."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.errno == 28:
+        return f"the disk is full ({text}); free some space and run the same command: it continues where it stood"
+    return text
+
+
+def _tell(progress: Any) -> None:
+    assert _MESSAGES is not None
+    _MESSAGES.put((progress.run, progress.step, progress.total, progress.loss))
+
+
+def _summary(path: Path) -> str:
+    """The primary scores of a run folder's last step, for the screen."""
+    import json
+
+    steps = sorted((path / "evals").glob("step_*"))
+    parts = []
+    for file in sorted(steps[-1].glob("*/scores.json")) if steps else ():
+        metric = json.loads(file.read_text())["metrics"][0]
+        parts.append(f"{file.parent.name.split('@')[0]} {metric['value']:.3f}")
+    return "  ".join(parts)
+
+
+def _quiet() -> None:
+    """Keep the libraries' own progress bars off the one that the user reads."""
+    import warnings
+
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", module="peft|deepspeed|transformers")

@@ -1,0 +1,180 @@
+"""Run a list of runs on local worker processes: parents before branches, longest first, progress and ETA.
+
+Workers stay alive between runs, because importing the training stack costs more than a short run.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from experiments import jobs
+from experiments.jobs import Done
+from replication.config import Run, Scale
+from replication.runs import folder_of
+
+
+@dataclass
+class Board:
+    """What is known while the runs go on: steps still planned for each run, steps made, and how fast."""
+
+    planned: dict[str, int]
+    evals_left: int
+    position: dict[str, int] = field(default_factory=dict)
+    made: dict[str, int] = field(default_factory=dict)
+    eval_seconds: list[float] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+
+    def advance(self, name: str, step: int, total: int) -> int:
+        """Note that a run stands at `step` of `total`; returns how many of its planned steps that is on from before."""
+        before = self.position.get(name, total - self.planned[name])
+        self.position[name] = step
+        self.made[name] = self.made.get(name, 0) + step - before
+        return step - before
+
+    def eta(self, workers: int) -> float | None:
+        """Seconds left, or None before enough was measured."""
+        spent, made = time.monotonic() - self.began, sum(self.made.values())
+        if made < 20 or spent < 5:
+            return None
+        per_eval = sum(self.eval_seconds) / len(self.eval_seconds) if self.eval_seconds else 0.0
+        per_step = max(1.0, spent * workers - sum(self.eval_seconds)) / made
+        return ((sum(self.planned.values()) - made) * per_step + self.evals_left * per_eval) / workers
+
+
+def execute(
+    runs: list[Run], scale: Scale, root: Path, *, workers: int, with_evals: bool, with_base: bool
+) -> list[Done]:
+    """Train and score all runs; returns how each ended. One that fails takes only its branches with it."""
+    # Set before any worker imports torch: OpenMP reads it once. More threads than cores cost 5-10 times the speed.
+    if scale.threads:
+        os.environ["OMP_NUM_THREADS"] = str(scale.threads)
+    context = multiprocessing.get_context("spawn")
+    messages = context.Queue()
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=jobs.start_worker, initargs=(messages, scale.threads)
+    ) as pool:
+        planned = _plan_steps(runs, root, pool)
+        board = Board(planned, evals_left=len(runs) * with_evals + with_base)
+        # A log file gets a line every half minute, a terminal a bar that moves.
+        pause = 1.0 if sys.stderr.isatty() else 30.0
+        with tqdm(total=sum(planned.values()), dynamic_ncols=True, mininterval=pause, bar_format=_BAR) as bar:
+            return list(_drain(runs, scale, root, pool, messages, board, bar, workers, with_evals, with_base))
+
+
+_BAR = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps [{elapsed}{postfix}]"
+
+
+def inline(runs: list[Run], scale: Scale, root: Path, *, with_evals: bool) -> list[Done]:
+    """Run one after the other in this process: what every rank of a launcher (torchrun, srun) does."""
+    from replication.train import train
+
+    first = int(os.environ.get("RANK", "0")) == 0
+    ended = []
+    for run in runs:
+        train(run, root, watch=_print_progress if first else None)
+        evals = tuple(scale.eval(name) for name in run.evals) if with_evals and first else ()
+        if first:
+            ended.append(jobs.train_and_score(run, evals, root))
+    return ended
+
+
+def _drain(
+    runs: list[Run],
+    scale: Scale,
+    root: Path,
+    pool: ProcessPoolExecutor,
+    messages: Any,
+    board: Board,
+    bar: Any,
+    workers: int,
+    with_evals: bool,
+    with_base: bool,
+) -> Iterator[Done]:
+    waiting = sorted(runs, key=lambda run: -board.planned[run.name()])
+    finished: set[str] = set()
+    failed: set[str] = set()
+    going: dict[Future[Done], str] = {}
+    if with_base:
+        going[pool.submit(jobs.score_base, scale, root)] = "base"
+    while waiting or going:
+        for run in _ready(waiting, finished, going, runs, limit=workers + 1 - len(going)):
+            evals = tuple(scale.eval(name) for name in run.evals) if with_evals else ()
+            going[pool.submit(jobs.train_and_score, run, evals, root)] = run.name()
+            waiting.remove(run)
+        ended, _ = wait(going, timeout=0.5, return_when=FIRST_COMPLETED)
+        _listen(messages, board, bar, workers)
+        for future in ended:
+            name = going.pop(future)
+            done = future.result()
+            yield _settle(name, done, board, bar)
+            (failed if done.error else finished).add(name)
+        for run in [r for r in waiting if r.branch and r.branch.parent in failed]:
+            waiting.remove(run)
+            failed.add(run.name())
+            yield _settle(run.name(), Done(run.name(), error=f"its trunk {run.branch and run.branch.parent} failed"), board, bar)
+
+
+def _ready(
+    waiting: list[Run], finished: set[str], going: dict[Future[Done], str], runs: list[Run], *, limit: int
+) -> list[Run]:
+    """Runs whose parent is done, at most `limit`: few enough that a trunk's branches can overtake shorter runs."""
+    here = {run.name() for run in runs}
+    ready = [r for r in waiting if r.branch is None or r.branch.parent in finished or r.branch.parent not in here]
+    return ready[: max(0, limit)]
+
+
+def _settle(name: str, done: Done, board: Board, bar: Any) -> Done:
+    left = board.planned.get(name, 0) - board.made.get(name, 0)
+    board.made[name] = board.made.get(name, 0) + left
+    board.evals_left -= 1
+    if done.eval_seconds:
+        board.eval_seconds.append(done.eval_seconds)
+    bar.update(left)
+    bar.write(f"  {'FAILED' if done.error else 'done  '} {name:50s} {done.error or done.summary}", file=sys.stderr)
+    return done
+
+
+def _listen(messages: Any, board: Board, bar: Any, workers: int) -> None:
+    while not messages.empty():
+        name, step, total, loss = messages.get()
+        eta = board.eta(workers)
+        left = "..." if eta is None else f"{eta / 60:.0f} min" if eta > 90 else f"{eta:.0f} s"
+        bar.set_description_str(f"{name} loss {loss:.3f}", refresh=False)
+        bar.set_postfix_str(f"ETA {left}", refresh=False)
+        bar.update(board.advance(name, step, total))
+
+
+def _plan_steps(runs: list[Run], root: Path, pool: ProcessPoolExecutor) -> dict[str, int]:
+    """Steps that each run still has to make; tokenises each setting's data once on the way."""
+    sizes: dict[tuple[object, ...], Future[int]] = {}
+    for run in runs:
+        key = (run.task, run.seq_len, run.tokenizer or run.model)
+        if key not in sizes:
+            sizes[key] = pool.submit(jobs.sequences, run, root)
+    planned = {}
+    for run in runs:
+        size = sizes[(run.task, run.seq_len, run.tokenizer or run.model)].result()
+        total = run.steps(run.budget.amount, sequences_per_epoch=size)
+        skipped = 0 if run.branch is None else run.branch.at_tokens // (run.global_batch * run.seq_len)
+        planned[run.name()] = 0 if _complete(run, root) else total - skipped
+    return planned
+
+
+def _complete(run: Run, root: Path) -> bool:
+    folder = folder_of(run, root)
+    return folder.status == "complete" and folder.manifest["digest"] == run.digest()
+
+
+def _print_progress(progress: Any) -> None:
+    if progress.step % 10 == 0 or progress.step == progress.total:
+        print(f"{progress.run}  step {progress.step}/{progress.total}  loss {progress.loss:.4f}", flush=True)

@@ -1,0 +1,108 @@
+"""Figure 3, the trade-off: learning against forgetting, every run of the study and of the rate sweep (paper.md 3.1).
+
+Up is more learnt, right is less forgotten, the star is the base. Filled marks are runs of the grid, larger for longer
+training. Hollow marks are the learning-rate sweep: a claim about forgetting at one rate is a claim about that rate.
+The grey steps join the runs that no other run beats on both axes, as `analysis` marked them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from paper_figures import rows as table
+from paper_figures import style
+from paper_figures.rows import Inputs, Row
+from replication.config import Scale, Setting
+
+STEM = "fig3_tradeoff"
+
+# Marker areas in points squared, shortest to longest training.
+_SMALLEST, _LARGEST = 26.0, 120.0
+
+
+def draw(inputs: Inputs) -> dict[str, Figure]:
+    """Learning against the forgetting mean, and against the loss on the source where rows have it."""
+    rows = inputs.tables["tradeoff"]
+    drawn = {STEM: _figure(rows, inputs, across="forgetting")}
+    if any(row.get("source_loss") is not None for row in rows):
+        drawn[f"{STEM}_loss"] = _figure(rows, inputs, across="source_loss")
+    return drawn
+
+
+def missing(inputs: Inputs) -> list[str]:
+    """Cells of the grid without a point."""
+    return table.missing(table.select(inputs.tables["tradeoff"], swept=False), inputs.scale)
+
+
+def _figure(rows: list[Row], inputs: Inputs, *, across: str) -> Figure:
+    scale = inputs.scale
+    usable = [row for row in rows if row.get(across) is not None]
+    settings = [(study, s) for study, s in scale.settings if table.select(usable, study=study)]
+    if not settings:
+        raise ValueError(f"no trade-off rows with {across} for scale {scale.name!r}; run `python -m analysis`")
+    with style.look():
+        figure, panels = style.panels(len(settings), height=3.7)
+        for place, (axes, (study, setting)) in enumerate(zip(panels, settings, strict=True)):
+            _panel(axes, table.select(usable, study=study), scale, setting, across=across)
+            style.title(axes, place, setting.title)
+        arms = [arm for arm in table.arms(scale) if table.select(usable, arm=arm)]
+        style.legend(figure, arms[::-1], scale.ranks, extra=_keys(usable, across))
+        return style.finish(figure)
+
+
+def _panel(axes: Axes, rows: list[Row], scale: Scale, setting: Setting, *, across: str) -> None:
+    if across == "forgetting":
+        _front(axes, rows)
+    for row in table.select(rows, arm="base"):
+        axes.scatter(row[across], row["learning"], s=150, marker="*", color=style.MUTED, zorder=3)
+    for arm in table.arms(scale):
+        tint, mark = style.colour(arm, scale.ranks), style.marker(arm, scale.ranks)
+        for row in table.by_length(table.select(rows, arm=arm)):
+            _cross(axes, row, across, tint)
+            axes.scatter(
+                row[across], row["learning"], s=_area(row["length"], setting.lengths), marker=mark,
+                facecolor="none" if row["swept"] else tint, edgecolor=tint if row["swept"] else style.PAPER,
+                linewidth=1.2 if row["swept"] else 0.7, zorder=3 if row["swept"] else 4,
+            )  # fmt: skip
+    if across == "forgetting":
+        axes.set_xlabel("forgetting score (right: less forgotten)")
+    else:
+        axes.invert_xaxis()
+        axes.set_xlabel("loss on the source, nats per token (right: less forgotten)")
+    axes.set_ylabel(f"{setting.target.replace('_', ' ')} (up: more learnt)")
+
+
+def _cross(axes: Axes, row: Row, across: str, tint: str) -> None:
+    thin: dict[str, Any] = {"color": tint, "linewidth": 0.9, "alpha": 0.45, "zorder": 2}
+    if row["swept"]:
+        return
+    if row.get("learning_low") is not None:
+        axes.plot([row[across]] * 2, [row["learning_low"], row["learning_high"]], **thin)
+    if across == "forgetting" and row.get("forgetting_low") is not None:
+        axes.plot([row["forgetting_low"], row["forgetting_high"]], [row["learning"]] * 2, **thin)
+
+
+def _front(axes: Axes, rows: list[Row]) -> None:
+    front = sorted((row["forgetting"], row["learning"]) for row in rows if row["on_front"])
+    if front:
+        axes.step(*zip(*front, strict=True), where="pre", color=style.MUTED, linewidth=5, alpha=0.25, zorder=1)
+
+
+def _area(length: float, lengths: tuple[float, ...]) -> float:
+    shortest, longest = min(lengths), max(lengths)
+    share = 1.0 if longest == shortest else (length - shortest) / (longest - shortest)
+    return _SMALLEST + (_LARGEST - _SMALLEST) * min(1.0, max(0.0, share))
+
+
+def _keys(rows: list[Row], across: str) -> list[Line2D]:
+    grey: dict[str, Any] = {"color": style.MUTED, "marker": "o", "linestyle": "none", "markerfacecolor": "none"}
+    keys = [Line2D([], [], color=style.MUTED, marker="*", linestyle="none", markersize=11, label="base")]
+    if any(row["swept"] for row in rows):
+        keys.append(Line2D([], [], label="rate sweep", **grey))
+    if across == "forgetting" and any(row["on_front"] for row in rows):
+        keys.append(Line2D([], [], color=style.MUTED, linewidth=5, alpha=0.25, label="front"))
+    return keys

@@ -1,0 +1,71 @@
+"""Figure 5, diversity: how many of the samples of a problem are different strings (paper.md 6).
+
+Correct and incorrect samples apart, as in the paper. One row per arm, the base on top; the filled mark is the
+longest training, smaller marks behind it the shorter ones. The number of problems with a sample of that outcome
+stands at the right: arms that solve other problems are averaged over other problems.
+"""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from paper_figures import rows as table
+from paper_figures import style
+from paper_figures.rows import Inputs, Row
+from replication.config import Code, Scale
+
+STEM = "fig5_diversity"
+
+
+def draw(inputs: Inputs) -> dict[str, Figure]:
+    """One row of panels per setting with generated programs: correct at the left, incorrect at the right."""
+    rows, scale = inputs.tables["diversity"], inputs.scale
+    settings = [(study, s) for study, s in scale.settings if table.select(rows, study=study)]
+    if not settings:
+        raise ValueError(f"no diversity rows for scale {scale.name!r}; run `python -m analysis`")
+    with style.look():
+        figure, panels = style.panels(2 * len(settings), columns=2, height=0.42 * (len(scale.ranks) + 2) + 0.9)
+        for place, axes in enumerate(panels):
+            study, setting = settings[place // 2]
+            outcome = ("correct", "incorrect")[place % 2]
+            _panel(axes, table.select(rows, study=study, outcome=outcome), scale)
+            style.title(axes, place, f"{setting.title}: {outcome}")
+        return {STEM: style.finish(figure)}
+
+
+def missing(inputs: Inputs) -> list[str]:
+    """Cells of the grid without a count, among settings whose target is generated code."""
+    scale = inputs.scale
+    coded = {study for study, setting in scale.settings if isinstance(scale.eval(setting.target), Code)}
+    gaps = table.missing(inputs.tables["diversity"], scale)
+    return [gap for gap in gaps if gap.split(" ")[0] in coded]
+
+
+def _panel(axes: Axes, rows: list[Row], scale: Scale) -> None:
+    order = ["base", *table.arms(scale)]
+    for height, arm in enumerate(order):
+        line = table.by_length(table.select(rows, arm=arm))
+        for row in line:
+            _mark(axes, height, row, scale, longest=row is line[-1])
+        if line:
+            axes.annotate(
+                f"{line[-1]['problems']:.0f} problems", (1.0, height), xycoords=("axes fraction", "data"),
+                xytext=(4, 0), textcoords="offset points", va="center", fontsize=8, color=style.MUTED,
+            )  # fmt: skip
+    axes.set_yticks(range(len(order)), [style.label(arm) for arm in order], color=style.INK)
+    axes.set_ylim(len(order) - 0.4, -0.6)
+    axes.set_xlim(left=0)
+    samples = max((row["samples"] for row in rows), default=0)
+    axes.set_xlabel(f"different strings among {samples} samples" if samples else "no rows")
+    axes.grid(visible=False, axis="y")
+
+
+def _mark(axes: Axes, height: int, row: Row, scale: Scale, *, longest: bool) -> None:
+    tint, mark = style.colour(row["arm"], scale.ranks), style.marker(row["arm"], scale.ranks)
+    if longest and row.get("low") is not None:
+        axes.plot([row["low"], row["high"]], [height, height], color=tint, linewidth=1.4, zorder=2)
+    axes.scatter(
+        row["unique"], height, s=70 if longest else 22, marker="o" if row["arm"] == "base" else mark, color=tint,
+        alpha=1.0 if longest else 0.45, linewidth=0.7, edgecolor=style.PAPER, zorder=4 if longest else 3,
+    )  # fmt: skip

@@ -1,0 +1,93 @@
+"""Figure 6, the rank of what full fine-tuning changed, per module, layer and checkpoint (paper.md 5).
+
+Height: how many singular directions hold 90 % of the squared change. Two yardsticks stand in each panel: the dashed
+line is pure Gaussian noise of that shape (a change can look "high-rank" because it is noise), the dotted lines are
+the ranks LoRA was given, which its change cannot exceed. One line per seed.
+"""
+
+from __future__ import annotations
+
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from paper_figures import rows as table
+from paper_figures import style
+from paper_figures.rows import Inputs, Row
+from replication.config import Scale, number
+
+STEM = "fig6_spectra"
+
+# In the order of a block's computation; modules of another model follow by name.
+_ORDER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def draw(inputs: Inputs) -> dict[str, Figure]:
+    """The first setting with rows under the figure's own name (the paper shows code CPT), the others beside it."""
+    rows = _rows(inputs)
+    studies = [study for study, _ in inputs.scale.settings if table.select(rows, study=study)]
+    if not studies:
+        raise ValueError(f"no spectra of full fine-tuning for scale {inputs.scale.name!r}; run `python -m analysis`")
+    stems = [STEM, *(f"{STEM}_{study}" for study in studies[1:])]
+    return {
+        stem: _figure(table.select(rows, study=study), inputs.scale, study=study)
+        for stem, study in zip(stems, studies, strict=True)
+    }
+
+
+def missing(inputs: Inputs) -> list[str]:
+    """Full fine-tuning runs of the grid whose change has no spectrum."""
+    rows = _rows(inputs)
+    spectral = {row["study"] for row in rows}
+    gaps = [gap for gap in table.missing(rows, inputs.scale) if gap.split(" ")[1] == "full"]
+    return [gap for gap in gaps if gap.split(" ")[0] in spectral or not spectral]
+
+
+def _rows(inputs: Inputs) -> list[Row]:
+    return table.select(inputs.tables["spectra"], arm="full", which="change")
+
+
+def _figure(rows: list[Row], scale: Scale, *, study: str) -> Figure:
+    modules = sorted({r["module"] for r in rows}, key=lambda m: (_ORDER.index(m) if m in _ORDER else len(_ORDER), m))
+    tokens = sorted({row["tokens"] for row in rows})
+    shades = seaborn.color_palette("flare", len(tokens)).as_hex()
+    tints = dict(zip(tokens, shades, strict=True))
+    with style.look():
+        figure, panels = style.panels(len(modules) + 1, columns=4, width=11.0, height=2.5)
+        for axes, module in zip(panels, modules, strict=False):
+            _panel(axes, table.select(rows, module=module), scale, tints)
+        _key(panels[-1], scale, tints)
+        figure.suptitle(
+            f"{dict(scale.settings)[study].title}: change of full fine-tuning", fontsize=11, fontweight="bold"
+        )
+        return style.finish(figure)
+
+
+def _panel(axes: Axes, rows: list[Row], scale: Scale, tints: dict[int, str]) -> None:
+    for run, count in sorted({(row["run"], row["tokens"]) for row in rows}, key=lambda pair: pair[1]):
+        line = sorted(table.select(rows, run=run, tokens=count), key=lambda row: row["layer"])
+        axes.plot([r["layer"] for r in line], [r["rank90"] for r in line], color=tints[count], marker="o", markersize=4)
+    first = rows[0]
+    axes.axhline(first["rank90_noise"], color=style.MUTED, linestyle="--", linewidth=1.3)
+    for rank in scale.ranks:
+        axes.axhline(rank, color=style.colour(f"r{rank}", scale.ranks), linestyle=":", linewidth=1.6)
+    axes.set_title(
+        f"{first['module'].removesuffix('_proj')}  ({first['rows']}×{first['cols']})", loc="left", fontsize=10
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    axes.set_ylim(0, 1.05 * min(first["rows"], first["cols"]))
+    axes.set_xlabel("layer")
+    axes.set_ylabel("rank for 90 %")
+
+
+def _key(axes: Axes, scale: Scale, tints: dict[int, str]) -> None:
+    tokens = [Line2D([], [], color=t, marker="o", markersize=4, label=f"{number(n)} tokens") for n, t in tints.items()]
+    noise = Line2D([], [], color=style.MUTED, linestyle="--", label="noise of this shape")
+    ranks = [
+        Line2D([], [], color=style.colour(f"r{r}", scale.ranks), linestyle=":", linewidth=1.6, label=f"LoRA r={r}")
+        for r in scale.ranks
+    ]
+    axes.set_axis_off()
+    axes.legend(handles=[*tokens, noise, *ranks], loc="center left", fontsize=9)

@@ -1,0 +1,117 @@
+"""Rows that the figures draw, read from disk as they are.
+
+Analysis rows are plain dicts (their fields are listed in `analysis/README.md`); training runs are `RunRow`s.
+A table that is not there is an empty list plus a line in `absent`, so that one missing analysis costs one figure
+and not the page.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from replication.config import Scale, number
+from replication.results import RunRow, read_runs
+
+Row = dict[str, Any]
+
+TABLES = ("curves", "tradeoff", "spectra", "spectrum_lines", "diversity", "verdicts")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything one page is drawn from. `files` has (name, rows, first hex digits of the sha256) for each table."""
+
+    scale: Scale
+    tables: dict[str, list[Row]]
+    runs: list[RunRow]
+    absent: tuple[str, ...]
+    files: tuple[tuple[str, int, str], ...]
+
+
+def load(scale: Scale, *, analysis: Path, results: Path) -> Inputs:
+    """Read all tables of a scale.
+
+    Raises:
+        FileNotFoundError: no analysis table of this scale exists at all.
+    """
+    folder = analysis / scale.name
+    paths = {name: folder / f"{name}.jsonl" for name in TABLES}
+    present = {name: path for name, path in paths.items() if path.is_file()}
+    if not present:
+        raise FileNotFoundError(
+            f"no analysis rows in {folder}; make them with `python -m analysis --scale {scale.name}`"
+        )
+    absent = [
+        f"{name}.jsonl, made by `python -m analysis --scale {scale.name}`" for name in sorted(set(paths) - set(present))
+    ]
+    tables = {name: read(path) if name in present else [] for name, path in paths.items()}
+    runs_path = results / scale.name / "runs.jsonl"
+    runs = read_runs(runs_path) if runs_path.is_file() else []
+    if not runs:
+        absent.append(f"runs.jsonl, made by `python -m experiments collect --scale {scale.name}`")
+    files = [(f"{name}.jsonl", len(tables[name]), _sha(path)) for name, path in present.items()]
+    if runs:
+        files.append(("runs.jsonl", len(runs), _sha(runs_path)))
+    return Inputs(scale=scale, tables=tables, runs=runs, absent=tuple(absent), files=tuple(files))
+
+
+def read(path: Path) -> list[Row]:
+    """All rows of one JSON-lines table."""
+    rows = []
+    for place, line in enumerate(path.read_text().splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{path}, line {place} is not JSON ({error.msg}); run `python -m analysis` again"
+            ) from error
+    return rows
+
+
+def select(rows: list[Row], **fields: object) -> list[Row]:
+    """The rows whose named fields have these values.
+
+    >>> select([{"arm": "full", "n": 1}, {"arm": "r4", "n": 2}], arm="r4")
+    [{'arm': 'r4', 'n': 2}]
+    """
+    return [row for row in rows if all(row.get(name) == value for name, value in fields.items())]
+
+
+def by_length(rows: list[Row]) -> list[Row]:
+    """The same rows, shortest training first."""
+    return sorted(rows, key=lambda row: row["length"])
+
+
+def arms(scale: Scale) -> tuple[str, ...]:
+    """Labels of the methods compared, from the smallest rank up, full fine-tuning last."""
+    return (*(f"r{rank}" for rank in sorted(scale.ranks)), "full")
+
+
+def grid(scale: Scale) -> Iterator[tuple[str, str, float]]:
+    """Every (study, arm, length) that a complete study has."""
+    for study, setting in scale.settings:
+        for arm in arms(scale):
+            for length in setting.lengths:
+                yield study, arm, length
+
+
+def missing(rows: list[Row], scale: Scale) -> list[str]:
+    """The cells of the grid without a row, in words."""
+    present = {(row["study"], row["arm"], row["length"]) for row in rows}
+    units = {study: "tokens" if setting.regime == "cpt" else "epochs" for study, setting in scale.settings}
+    return [
+        f"{study} {arm} at {number(length)} {units[study]}"
+        for study, arm, length in grid(scale)
+        if (study, arm, length) not in present
+    ]
+
+
+def _sha(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]

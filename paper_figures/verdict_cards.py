@@ -1,0 +1,214 @@
+"""The verdicts as HTML: a headline in words, then one card per claim with its intervals drawn to scale.
+
+An interval is drawn on the line of its effect: zero is the thin upright, the pale band is the smallest effect that
+would matter, the bar is the interval, the dot is the effect. Lines of a claim in the same unit share one scale. The
+paper's direction is to the right, as `experiments/claims.py` writes every effect.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+from paper_figures.rows import Row, select
+from paper_figures.tables import amount
+
+ANSWERS = ("supported", "not supported", "undecided")
+_SIGNS = {"supported": "✓", "not supported": "✗", "undecided": "?"}
+_NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_WIDTH, _HEIGHT = 240, 26
+
+
+def overall(verdicts: list[Row]) -> list[Row]:
+    """The one row per claim that sums up its parts, in the order of the claims."""
+    return select(verdicts, part="overall")
+
+
+def headline(verdicts: list[Row]) -> str:
+    """How many claims held, in words.
+
+    >>> headline([{"part": "overall", "answer": "supported"}, {"part": "overall", "answer": "undecided"}])
+    'Of the two claims asked, one holds and one stays undecided.'
+    """
+    claims = overall(verdicts)
+    forms = {"supported": ("holds", "hold"), "not supported": ("does not hold", "do not hold")}
+    forms |= {"undecided": ("stays undecided", "stay undecided")}
+    counts = {answer: sum(row["answer"] == answer for row in claims) for answer in ANSWERS}
+    parts = [f"{_word(n)} {forms[answer][n > 1]}" for answer, n in counts.items() if n]
+    if not parts:
+        return "No claim has been asked yet."
+    joined = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return f"Of the {_word(len(claims))} claims asked, {joined}."
+
+
+def tally(verdicts: list[Row]) -> str:
+    """One chip per claim with its statement, as a list that links to the cards."""
+    lines = [
+        f"<li><a href='#{_id(row)}'>{chip(row['answer'])} <b>{_text(row['claim'])}</b> "
+        f"<span>{_text(row['statement'])}</span></a></li>"
+        for row in overall(verdicts)
+    ]
+    return f"<ul class='tally'>{''.join(lines)}</ul>"
+
+
+def cards(verdicts: list[Row], reference: list[Row], titles: dict[str, str]) -> str:
+    """All claims as cards.
+
+    Args:
+        reference: verdict rows of another collection to stand beside, or none.
+        titles: what a reader calls a setting.
+    """
+    known = {_key(row): row for row in reference}
+    return "".join(_card(row, select(verdicts, claim=row["claim"]), known, titles) for row in overall(verdicts))
+
+
+def chip(answer: str, *, prefix: str = "", sign_only: bool = False) -> str:
+    """The answer as a coloured word with a sign, so that colour is never the only carrier."""
+    kind, sign = answer.replace(" ", "-"), _SIGNS.get(answer, "")
+    if sign_only:
+        return f"<span class='chip {kind}' title='reference: {html.escape(answer)}'>ref. {sign}</span>"
+    return f"<span class='chip {kind}'>{sign} {html.escape(prefix + answer)}</span>"
+
+
+def effect_line(row: Row, limits: tuple[float, float], other: Row | None = None) -> str:
+    """The effect and its interval as a small drawing between `limits`; `other` is drawn thin, below."""
+    low, high = limits
+    span = (high - low) or 1.0
+
+    def place(value: float) -> float:
+        return round(8 + (_WIDTH - 16) * (value - low) / span, 1)
+
+    parts = []
+    smallest = row.get("smallest_effect")
+    if smallest:
+        left, right = place(-abs(smallest)), place(abs(smallest))
+        parts.append(f"<rect class='band' x='{left}' y='2' width='{right - left:.1f}' height='{_HEIGHT - 4}'/>")
+    parts.append(f"<line class='zero' x1='{place(0)}' x2='{place(0)}' y1='1' y2='{_HEIGHT - 1}'/>")
+    for drawn, kind, y in ((row, "own", 11 if other else 13), (other, "other", 20)):
+        if drawn is not None and drawn.get("low") is not None:
+            ends = f"x1='{place(drawn['low'])}' x2='{place(drawn['high'])}' y1='{y}' y2='{y}'"
+            parts.append(
+                f"<g class='{kind}'><line {ends}/><circle cx='{place(drawn['effect'])}' cy='{y}' r='4.5'/></g>"
+            )
+    words = _text(_effect(row) + (f"; reference {_effect(other)}" if other else ""))
+    return (
+        f"<svg class='effect {row['answer'].replace(' ', '-')}' viewBox='0 0 {_WIDTH} {_HEIGHT}' role='img' "
+        f"aria-label='{words}'><title>{words}</title>{''.join(parts)}</svg>"
+    )
+
+
+def limits(rows: Sequence[Row]) -> tuple[float, float]:
+    """The range that holds zero, all intervals and the smallest effects, with a margin."""
+    names = ("effect", "low", "high")
+    values = [0.0, *(row[name] for row in rows for name in names if row.get(name) is not None)]
+    for row in rows:
+        smallest = abs(row.get("smallest_effect") or 0.0)
+        values += [-smallest, smallest]
+    margin = 0.04 * (max(values) - min(values))
+    return min(values) - margin, max(values) + margin
+
+
+def _card(whole: Row, rows: list[Row], known: dict[tuple[str, str, str], Row], titles: dict[str, str]) -> str:
+    parts: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["part"] != "overall":
+            parts.setdefault(row["part"], []).append(row)
+    every = [row for part in parts.values() for row in part]
+    seen = [*every, *(known[_key(row)] for row in every if _key(row) in known)]
+    shared = {row["unit"]: limits([other for other in seen if other["unit"] == row["unit"]]) for row in every}
+    lines = "".join(_part(part, shared, known, titles) for part in parts.values())
+    return (
+        f"<article class='card' id='{_id(whole)}'><header><h3><span class='id'>{_text(whole['claim'])}</span> "
+        f"{_text(whole['statement'])}</h3><p>{chip(whole['answer'])}{_beside(whole, known)}"
+        f"<span class='quiet'>paper: {_text(whole['source'])}</span></p></header>{_words(whole)}{lines}</article>"
+    )
+
+
+def _part(
+    part: list[Row],
+    shared: dict[str, tuple[float, float]],
+    known: dict[tuple[str, str, str], Row],
+    titles: dict[str, str],
+) -> str:
+    first = part[0]
+    aside = "" if first.get("counts", True) else " <span class='quiet'>(beside the claim, does not count)</span>"
+    rule = {
+        "equal": "holds if the bar lies within the band",
+        "not less": "holds if the bar lies right of the band's left edge",
+    }
+    hint = rule.get(first.get("rule", ""))
+    note = f" <span class='quiet'>({hint})</span>" if hint else ""
+    lines = "".join(_line(row, shared[row["unit"]], known, titles) for row in part)
+    return f"<section class='part'><p>{_text(first['statement'])}{note}{aside}</p>{lines}</section>"
+
+
+def _line(row: Row, limits: tuple[float, float], known: dict[tuple[str, str, str], Row], titles: dict[str, str]) -> str:
+    other = known.get(_key(row))
+    drawn = "" if row.get("effect") is None else effect_line(row, limits, other)
+    where = titles.get(row["setting"], row["setting"])
+    beside = "" if other is None else f"<span class='reference'>{chip(other['answer'], sign_only=True)}</span>"
+    return (
+        f"<details class='line'><summary><span class='where'>{_text(where)}</span>"
+        f"<span class='answer'>{chip(row['answer'])}{beside}</span>"
+        f"<span class='drawn'>{drawn}</span><span class='number'>{_text(_effect(row))}</span></summary>"
+        f"{_words(row)}{_counts(row)}{_reference_words(other)}</details>"
+    )
+
+
+def _reference_words(other: Row | None) -> str:
+    if other is None:
+        return ""
+    seeds = f"{other['seeds']} seed{'s' if other['seeds'] != 1 else ''}"
+    return f"<p class='quiet'>Reference collection, {seeds}: {_text(other['answer'])}, {_text(_effect(other))}.</p>"
+
+
+def _words(row: Row) -> str:
+    evidence = f"<p><b>Evidence.</b> {_text(row['evidence'])}</p>" if row.get("evidence") else ""
+    change = f"<p><b>What would change it.</b> {_text(row['would_change'])}</p>" if row.get("would_change") else ""
+    return f"<div class='words'>{evidence}{change}</div>" if evidence or change else ""
+
+
+def _counts(row: Row) -> str:
+    named = (("items", "n_items"), ("seeds", "seeds"), ("smallest effect that matters", "smallest_effect"))
+    facts = [f"{name}: {_value(row[field])}" for name, field in named if row.get(field) is not None]
+    if row.get("mde") is not None:
+        facts.append(f"smallest effect this data could show: {_value(row['mde'])}")
+    return f"<p class='quiet'>{_text(' · '.join(facts))}</p>" if facts else ""
+
+
+def _beside(row: Row, known: dict[tuple[str, str, str], Row]) -> str:
+    other = known.get(_key(row))
+    if other is None:
+        return ""
+    seeds = f" ({other['seeds']} seeds)" if other.get("seeds") else ""
+    return f"<span class='reference'>{chip(other['answer'], prefix='reference' + seeds + ': ')}</span>"
+
+
+def _key(row: Row) -> tuple[str, str, str]:
+    return (row["claim"], row["part"], row["setting"])
+
+
+def _effect(row: Row) -> str:
+    if row.get("effect") is None:
+        return "no number"
+    spread = "" if row.get("low") is None else f" [{_value(row['low'], '+')}, {_value(row['high'], '+')}]"
+    return f"{_value(row['effect'], '+')}{spread} {row.get('unit') or ''}".strip()
+
+
+def _value(value: float, sign: str = "") -> str:
+    exact = isinstance(value, int) or abs(value) >= 1000
+    return (
+        f"{value:{sign},.0f}" if exact else f"{value:{sign}.3f}" if abs(value) < 10 else f"{value:{sign}.1f}"
+    ).replace("-", "−")
+
+
+def _word(count: int) -> str:
+    return _NUMBERS[count] if count < len(_NUMBERS) else amount(count)
+
+
+def _id(row: Row) -> str:
+    return "claim-" + "".join(c if c.isalnum() else "-" for c in str(row["claim"]).lower())
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value), quote=True)

@@ -1,0 +1,128 @@
+"""The ladder of checkpoints: where they fall, how they are saved, checked and continued from.
+
+A checkpoint is a folder that appears whole or not at all:
+
+    step_000193/   adapter_model.safetensors + adapter_config.json, or model.safetensors + config.json
+                   meta.json   step and tokens
+                   resume/     optimiser state and counters; only while something may still continue from here
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from replication.config import Run
+from replication.engine import Engine
+from replication.runs import RunDir, read_json, write_json
+
+
+@dataclass(frozen=True)
+class Meta:
+    """Where in training a checkpoint stands. `tokens` counts positions as the paper does, padding included."""
+
+    step: int
+    tokens: int
+    real_tokens: int
+    supervised_tokens: int
+    loss: float
+
+
+def ladder(run: Run, *, sequences_per_epoch: int) -> dict[int, bool]:
+    """Steps at which weights are kept, the last among them; True where a branch may continue from there."""
+    total = run.steps(run.budget.amount, sequences_per_epoch=sequences_per_epoch)
+    rungs = {run.steps(amount, sequences_per_epoch=sequences_per_epoch): True for amount in run.ladder}
+    beyond = [step for step in rungs if step > total]
+    if beyond:
+        raise ValueError(f"ladder step {beyond[0]} lies beyond the run's {total} steps; shorten the ladder of the Run")
+    return {total: False} | rungs
+
+
+def save(folder: RunDir, engine: Engine, meta: Meta, *, resumable: bool) -> Path:
+    """Write a checkpoint and read it back; it appears under its name only when whole. Every rank calls this."""
+    path = folder.checkpoint(meta.step)
+    partial = path.with_name(path.name + ".partial")
+    first = torch.distributed.get_rank() == 0
+    state = engine.full_state()
+    if first:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        _export(partial, engine, state)
+    torch.distributed.barrier()
+    check(partial, engine)
+    if resumable:
+        engine.save(partial / "resume")
+    torch.distributed.barrier()
+    if first:
+        write_json(partial / "meta.json", asdict(meta))
+        shutil.rmtree(path, ignore_errors=True)
+        partial.rename(path)
+    torch.distributed.barrier()
+    return path
+
+
+def check(path: Path, engine: Engine) -> None:
+    """Reload a checkpoint's weights: none empty, none missing, all finite, equal to what is in memory.
+
+    ZeRO-3 with LoRA has a history of saving empty adapters after a training that looked fine (pitfall 5).
+
+    Raises:
+        RuntimeError: what differs.
+    """
+    stored = read_weights(path)
+    for name, live in engine.weights():
+        key = name.replace(".default.", ".")
+        if key not in stored:
+            raise RuntimeError(f"checkpoint {path} lacks {key}")
+        if stored[key].numel() == 0 or not torch.equal(stored[key], live.to("cpu", stored[key].dtype)):
+            raise RuntimeError(f"checkpoint {path} holds another value of {key} than training does")
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a checkpoint folder.
+
+    Raises:
+        RuntimeError: a file is damaged; the message says how to mend it.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    files = sorted(path.glob("*.safetensors"))
+    if not files:
+        raise FileNotFoundError(f"{path} holds no weights (*.safetensors); remove {path} and run again")
+    for file in files:
+        try:
+            with safe_open(file, framework="pt") as content:
+                tensors |= {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise RuntimeError(f"{file} is damaged ({error}); remove {path} and run again") from None
+    return tensors
+
+
+def read_meta(path: Path) -> Meta:
+    """Where in training a checkpoint stands."""
+    return Meta(**read_json(path / "meta.json"))
+
+
+def latest_resumable(folder: RunDir) -> Path | None:
+    """The furthest checkpoint that training can go on from."""
+    ready = [p for p in folder.checkpoints() if (p / "resume").is_dir()]
+    return ready[-1] if ready else None
+
+
+def thin(folder: RunDir, keep: dict[int, bool]) -> None:
+    """Drop checkpoints that are off the ladder, and training state that nothing will continue from."""
+    for path in folder.checkpoints():
+        step = int(path.name.removeprefix("step_"))
+        if step not in keep:
+            shutil.rmtree(path)
+        elif not keep[step]:
+            shutil.rmtree(path / "resume", ignore_errors=True)
+
+
+def _export(path: Path, engine: Engine, state: dict[str, torch.Tensor] | None) -> None:
+    engine.model.save_pretrained(str(path), **({} if state is None else {"state_dict": state}))  # type: ignore[operator]
+    # PEFT adds a model card full of placeholders.
+    (path / "README.md").unlink(missing_ok=True)

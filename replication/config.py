@@ -1,0 +1,432 @@
+"""Everything that decides one training run, as frozen dataclasses.
+
+A value that training uses and that is not in the `Run` is a bug: the digest of a Run is the identity of
+its weights. What is *asked* of the trained weights (the evals) is described here too, but stays outside
+the digest: asking another question does not change the answer to the first.
+
+    Scale --has--> Setting (data, lengths, rates) --expands to--> Run = Task + Method + Optim + Schedule + Budget
+
+Standard library only, so that `python -m experiments plan` starts at once on a machine without torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal
+
+# ---------------------------------------------------------------- data
+
+
+@dataclass(frozen=True)
+class Source:
+    """Documents from a file, a folder, a hub id or a generator function.
+
+    `where` is tried as `python:module:function`, then as a local path, then as a hub id.
+    `columns` renames ("text", "prompt", "response", ...) to the columns of the data.
+    `part` splits by document: "heldout" takes every 20th, "train" the others.
+    """
+
+    where: str
+    split: str = "train"
+    name: str | None = None
+    revision: str | None = None
+    columns: tuple[tuple[str, str], ...] = ()
+    part: Literal["all", "train", "heldout"] = "all"
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(bool(self.where), "Source.where", self.where, "a path, a hub id or python:module:function")
+        _require(self.limit is None or self.limit > 0, "Source.limit", self.limit, "positive, or None")
+
+
+@dataclass(frozen=True)
+class CPT:
+    """Continued pretraining: documents joined by end-of-text and cut into blocks of `seq_len` tokens."""
+
+    source: Source
+
+
+@dataclass(frozen=True)
+class IFT:
+    """Instruction tuning: prompt and response, loss on the response and its end-of-text only.
+
+    `template` is a format string with `{prompt}`, or "chat" for the tokenizer's own chat template.
+    """
+
+    source: Source
+    template: str
+    loss_on_prompt: bool = False
+
+
+Task = CPT | IFT
+
+# ---------------------------------------------------------------- method
+
+
+@dataclass(frozen=True)
+class Full:
+    """Full fine-tuning: every weight is trained."""
+
+    def label(self) -> str:
+        """Name part, as in `full`."""
+        return "full"
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """Low-rank adaptation: W + (alpha / rank) B A, with B (out, rank) and A (rank, in)."""
+
+    rank: int
+    alpha: float
+    targets: Literal["all", "attention", "mlp"] = "all"
+    dropout: float = 0.05
+
+    def __post_init__(self) -> None:
+        _require(self.rank > 0, "LoRA.rank", self.rank, "a positive integer")
+        _require(self.alpha > 0, "LoRA.alpha", self.alpha, "positive; the paper uses 2 x rank")
+        _require(0 <= self.dropout < 1, "LoRA.dropout", self.dropout, "in [0, 1)")
+
+    def label(self) -> str:
+        """Name part, as in `lora-r64-all`; alpha is named where it is not 2 x rank."""
+        alpha = "" if self.alpha == 2 * self.rank else f"-a{number(self.alpha)}"
+        return f"lora-r{self.rank}-{self.targets}{alpha}"
+
+
+Method = Full | LoRA
+
+# ---------------------------------------------------------------- optimiser, schedule, budget
+
+
+@dataclass(frozen=True)
+class LionW:
+    """Decoupled Lion; `weight_decay` is the share a weight loses per step at the peak rate (paper.md 2)."""
+
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_optim(self)
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """AdamW as in torch: the decay is multiplied by the rate."""
+
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.0
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        _check_optim(self)
+
+
+Optim = LionW | AdamW
+
+
+@dataclass(frozen=True)
+class Trapezoid:
+    """Linear warm-up over `warmup` steps, constant, linear to 0 over the last `cooldown` share of all steps."""
+
+    warmup: int
+    cooldown: float = 0.2
+
+    def __post_init__(self) -> None:
+        _require(self.warmup >= 0, "Trapezoid.warmup", self.warmup, "a number of steps")
+        _require(0 <= self.cooldown <= 1, "Trapezoid.cooldown", self.cooldown, "a share in [0, 1]")
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Linear warm-up over the first `warmup` share of all steps, then a half cosine down to `floor` x lr."""
+
+    warmup: float = 0.1
+    floor: float = 0.01
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.warmup < 1, "Cosine.warmup", self.warmup, "a share in [0, 1)")
+        _require(0 <= self.floor <= 1, "Cosine.floor", self.floor, "a share in [0, 1]")
+
+
+Schedule = Trapezoid | Cosine
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train, in steps, tokens (positions of `seq_len`, as the paper counts) or epochs."""
+
+    amount: float
+    unit: Literal["steps", "tokens", "epochs"]
+
+    def __post_init__(self) -> None:
+        _require(self.amount > 0, "Budget.amount", self.amount, "positive")
+        _require(self.unit in ("steps", "tokens", "epochs"), "Budget.unit", self.unit, "steps, tokens or epochs")
+
+    def label(self) -> str:
+        """Name part, as in `tok20b`, `ep4`, `st300`."""
+        return {"steps": "st", "tokens": "tok", "epochs": "ep"}[self.unit] + number(self.amount)
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Start from a checkpoint of another run: its weights, optimiser state and place in the data."""
+
+    parent: str
+    at_tokens: int
+
+
+# ---------------------------------------------------------------- run
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run, complete. `ladder` lists where checkpoints are kept, in the unit of the budget."""
+
+    scale: str
+    study: str
+    task: Task
+    model: str
+    method: Method
+    optim: Optim
+    schedule: Schedule
+    budget: Budget
+    global_batch: int
+    seq_len: int
+    micro_batch: int
+    seed: int = 0
+    tokenizer: str | None = None
+    branch: Branch | None = None
+    ladder: tuple[float, ...] = ()
+    grad_clip: float = 1.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    evals: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for field in ("global_batch", "seq_len", "micro_batch"):
+            _require(getattr(self, field) > 0, f"Run.{field}", getattr(self, field), "a positive integer")
+        _require(self.seed >= 0, "Run.seed", self.seed, "0 or more")
+        _require(self.grad_clip > 0, "Run.grad_clip", self.grad_clip, "positive")
+        _require(self.precision in ("fp32", "bf16"), "Run.precision", self.precision, "fp32 or bf16")
+        _require(self.zero_stage in (0, 1, 2, 3), "Run.zero_stage", self.zero_stage, "0, 1, 2 or 3")
+        # DeepSpeed keeps fp32 masters of bf16 weights, and fp32 sums of their gradients, from stage 1 on.
+        _require(
+            self.precision == "fp32" or self.zero_stage > 0, "Run.zero_stage", self.zero_stage, "1 or more with bf16"
+        )
+        if self.global_batch % self.micro_batch:
+            raise ValueError(
+                f"Run.global_batch={self.global_batch} is not a multiple of micro_batch={self.micro_batch}"
+            )
+
+    def name(self) -> str:
+        """Readable and unique within a scale: `ift_code/lora-r64-all-lr2e-4-ep4-s0`."""
+        optim = "" if isinstance(self.optim, LionW) else "-adamw"
+        # A run that is never cooled down exists to be branched from.
+        trunk = "trunk-" if isinstance(self.schedule, Trapezoid) and self.schedule.cooldown == 0 else ""
+        parts = [self.method.label() + optim, f"lr{number(self.optim.lr)}", trunk + self.budget.label()]
+        return f"{self.study}/{'-'.join(parts)}-s{self.seed}"
+
+    def steps(self, amount: float, *, sequences_per_epoch: int) -> int:
+        """Optimiser steps in an amount of the budget's unit; at least one."""
+        if self.budget.unit == "steps":
+            return max(1, round(amount))
+        per_epoch = self.seq_len if self.budget.unit == "tokens" else 1 / sequences_per_epoch
+        return max(1, round(amount / (self.global_batch * per_epoch)))
+
+    def digest(self) -> str:
+        """Eight hex digits over everything that decides the weights; evals are left out."""
+        content = {k: v for k, v in encode(self).items() if k != "evals"}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
+# ---------------------------------------------------------------- evals
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Multiple choice by log-likelihood: `query` + one of `choices`, or one `continuation` after `contexts`."""
+
+    name: str
+    source: Source
+    version: int = 1
+
+
+@dataclass(frozen=True)
+class Code:
+    """Programs completed from a prompt and executed against tests (HumanEval's columns), pass@k."""
+
+    name: str
+    source: Source
+    samples: int = 50
+    temperature: float = 0.2
+    top_p: float = 0.95
+    max_tokens: int = 256
+    stop: tuple[str, ...] = ("\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif", "\n```")
+    template: str = "{prompt}"
+    timeout: float = 3.0
+    version: int = 1
+
+
+@dataclass(frozen=True)
+class Maths:
+    """Word problems answered greedily, exact match on the number after `####` (GSM8K's columns)."""
+
+    name: str
+    source: Source
+    max_tokens: int = 256
+    stop: tuple[str, ...] = ("Question:", "\n\n")
+    template: str = "Question: {question}\nAnswer:"
+    version: int = 1
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Loss on held-out text: nats per token and bits per byte. With `template`, on responses only."""
+
+    name: str
+    source: Source
+    seq_len: int
+    template: str | None = None
+    version: int = 1
+
+
+Eval = Choice | Code | Maths | HeldOut
+
+# ---------------------------------------------------------------- scale
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One column of the paper's figures: data, lengths, batch and the rate of every arm.
+
+    `lengths` are tokens for CPT and epochs for IFT. `rates` pairs an arm's label ("full", "r16") with its rate.
+    """
+
+    regime: Literal["cpt", "ift"]
+    domain: str
+    title: str
+    task: Task
+    lengths: tuple[float, ...]
+    rates: tuple[tuple[str, float], ...]
+    schedule: Schedule
+    global_batch: int
+    micro_batch: int
+    seq_len: int
+    target: str
+    target_loss: str
+
+    def __post_init__(self) -> None:
+        _require(len(self.lengths) > 0, "Setting.lengths", self.lengths, "at least one length")
+        _require(self.regime in ("cpt", "ift"), "Setting.regime", self.regime, "cpt or ift")
+
+    def rate(self, arm: str) -> float:
+        """Learning rate of an arm, by label."""
+        known = dict(self.rates)
+        if arm not in known:
+            raise ValueError(f"no learning rate for arm {arm!r}; this setting has {sorted(known)}")
+        return known[arm]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A size at which the whole study runs: model, data, lengths, rates and questions. A value, no code.
+
+    `forgetting` names the choice evals whose unweighted mean is the forgetting score, `source_loss` the held-out
+    loss on what the base was trained on (the second forgetting axis).
+    """
+
+    name: str
+    model: str
+    settings: tuple[tuple[str, Setting], ...]
+    evals: tuple[Eval, ...]
+    forgetting: tuple[str, ...]
+    source_loss: str
+    ranks: tuple[int, ...]
+    optim: Literal["lionw", "adamw"] = "lionw"
+    weight_decay: float = 0.0
+    dropout: float = 0.05
+    tokenizer: str | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    workers: int = 1
+    threads: int | None = None
+    sweep_rates: tuple[tuple[str, tuple[float, ...]], ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [e.name for e in self.evals]
+        _require(len(set(names)) == len(names), "Scale.evals", names, "names that differ")
+        asked = {*self.forgetting, self.source_loss}
+        asked |= {n for _, s in self.settings for n in (s.target, s.target_loss)}
+        missing = sorted(asked - set(names))
+        _require(not missing, "Scale.evals", names, f"an eval for each of {missing}")
+
+    def eval(self, name: str) -> Eval:
+        """The eval of that name."""
+        for item in self.evals:
+            if item.name == name:
+                return item
+        raise ValueError(f"scale {self.name!r} has no eval {name!r}; it has {[e.name for e in self.evals]}")
+
+
+# ---------------------------------------------------------------- names, encoding
+
+
+def number(value: float) -> str:
+    """The one spelling of a number in names: 2e-4, 0.5, 16, 300k, 20b.
+
+    >>> [number(v) for v in (0.0002, 16, 614400, 20e9, 0.5, 0.25e9)]
+    ['2e-4', '16', '614.4k', '20b', '0.5', '250m']
+    """
+    for size, letter in ((1e9, "b"), (1e6, "m"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.6g}{letter}"
+    if value and abs(value) < 0.1:
+        mantissa, exponent = f"{value:.6e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
+    return f"{value:g}"
+
+
+def encode(value: Any) -> Any:
+    """Plain JSON values; a dataclass becomes a dict with its class under "kind"."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"kind": type(value).__name__} | {f.name: encode(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, (tuple, list)):
+        return [encode(v) for v in value]
+    return value
+
+
+def decode(value: Any) -> Any:
+    """The inverse of `encode`; an unknown kind or field is an error."""
+    if isinstance(value, list):
+        return tuple(decode(v) for v in value)
+    if not isinstance(value, dict):
+        return value
+    kinds = {k.__name__: k for k in _KINDS}
+    kind = value.get("kind")
+    if kind not in kinds:
+        raise ValueError(f"unknown kind {kind!r}; known are {sorted(kinds)}")
+    known = {f.name for f in fields(kinds[kind])}
+    unknown = sorted(set(value) - known - {"kind"})
+    if unknown:
+        raise ValueError(f"{kind} has no field {unknown[0]!r}; it has {sorted(known)}")
+    return kinds[kind](**{k: decode(v) for k, v in value.items() if k != "kind"})
+
+
+_KINDS: tuple[type, ...] = (
+    Source, CPT, IFT, Full, LoRA, LionW, AdamW, Trapezoid, Cosine, Budget, Branch, Run, Choice, Code, Maths, HeldOut,
+)  # fmt: skip
+
+
+def _check_optim(optim: LionW | AdamW) -> None:
+    kind = type(optim).__name__
+    _require(0 < optim.lr < 10, f"{kind}.lr", optim.lr, "in (0, 10)")
+    _require(all(0 <= b < 1 for b in optim.betas), f"{kind}.betas", optim.betas, "two shares in [0, 1)")
+    _require(0 <= optim.weight_decay < 1, f"{kind}.weight_decay", optim.weight_decay, "in [0, 1)")
+
+
+def _require(holds: bool, field: str, value: object, expected: str) -> None:
+    if not holds:
+        raise ValueError(f"{field}={value!r}; expected {expected}")

@@ -1,0 +1,36 @@
+"""What is asked of a model, and how it is graded.
+
+    generate.py     the Generator protocol (sample, score) and the transformers engine
+    decoding.py     its decode loop          transcript.py  tokens, stop strings, text of every row
+    key_values.py   its cache                sampling.py    greedy and top-p
+    likelihood.py   log-probabilities of given continuations
+    choice.py       multiple choice          code.py        programs, pass@k, diversity
+    maths.py        word problems            heldout.py     loss on held-out text
+    sandbox.py      executes generated programs, in processes of zygote.py
+    prompts.py      rows to token ids        result.py      what an eval hands back
+
+An eval is a spec (`replication.config`) and a function score(spec, generator, seed) -> Result. Scores of the same
+weights by the same call are equal to the last digit, so the forgetting of a base against itself is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from replication.config import Choice, Code, Eval, HeldOut, Maths
+from replication.evals import choice, code, heldout, maths
+from replication.evals.generate import Generator
+from replication.evals.result import Result
+
+EVALS: dict[type, Callable[[Any, Generator, int], Result]] = {
+    Choice: choice.score,
+    Code: code.score,
+    Maths: maths.score,
+    HeldOut: heldout.score,
+}
+
+
+def evaluate(spec: Eval, generator: Generator, seed: int) -> Result:
+    """Score one model with one eval. `seed` decides what is sampled, where an eval samples."""
+    return EVALS[type(spec)](spec, generator, seed)

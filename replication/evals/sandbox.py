@@ -1,0 +1,186 @@
+"""Executes programs that a model wrote, and says what became of each.
+
+Each worker is a zygote (zygote.py): a small Python process that forks one child per program. The child has
+
+    time         `timeout` seconds, not counting those it waited for a processor on a busy machine
+    memory       1 GiB of address space; core dumps off
+    processes    none of its own, no threads; what it leaves behind is killed
+    files        an empty folder as working folder, HOME and TMPDIR, 64 MiB in all, 16 MiB a file; removed after it
+    environment  empty; stdin, stdout and stderr are /dev/null; no file descriptor of the caller
+
+and, as far as the system allows (`isolation()` says how far; Linux gives all of it to root, and to users where
+unprivileged namespaces are on): its own process numbers, so that it can signal nobody; its own network without
+an interface; another user than root; and Landlock, under which it reads Python and the system libraries and
+nothing else, and writes its folder alone.
+
+A verdict counts only with a token that is drawn for each program. So leaving early (os._exit, sys.exit), writing to the
+pipe or dying is not passing.
+
+Not covered:
+  - a program that searches the interpreter's frames or memory for the token could forge its own verdict: this
+    is a guard against accidents and lazy cheating, not against an adversary that knows this file;
+  - tests that can be fooled from inside, such as an object that is equal to everything;
+  - faults in the kernel or in CPython that let a process out; the memory of several workers together;
+  - where neither Landlock nor another user is to be had (macOS, old kernels, hardened containers): reading and
+    deleting the caller's files. Run it in a container there.
+
+A program that times out without having had its processor time is run again, alone, once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+Outcome = Literal["passed", "assertion", "exception", "syntax", "timeout", "memory"]
+
+# A program that used this share of its limit was not kept from running.
+BUSY = 0.9
+
+_LOG = logging.getLogger(__name__)
+_ZYGOTE = Path(__file__).with_name("zygote.py")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a program, why, and the seconds it took (by the clock, and of processor time)."""
+
+    outcome: Outcome
+    detail: str
+    seconds: float
+    cpu_seconds: float
+
+
+def run_programs(programs: Sequence[str], *, timeout: float, workers: int) -> list[Verdict]:
+    """Execute every program once; verdicts in the order of the programs.
+
+    Args:
+        timeout: seconds per program.
+        workers: programs at a time; one per core.
+    """
+    if timeout <= 0 or workers < 1:
+        raise ValueError(f"timeout={timeout}, workers={workers}; expected a positive time and 1 or more workers")
+    verdicts: dict[int, Verdict] = {}
+    _share(programs, range(len(programs)), verdicts, timeout=timeout, workers=min(workers, len(programs)))
+    starved = [i for i, v in sorted(verdicts.items()) if v.outcome == "timeout" and v.cpu_seconds < BUSY * timeout]
+    if starved:
+        _LOG.warning("%d programs timed out without their processor time; each is run again alone", len(starved))
+        _share(programs, starved, verdicts, timeout=timeout, workers=1)
+    return [verdicts[i] for i in range(len(programs))]
+
+
+def isolation() -> dict[str, bool]:
+    """Which of the walls that depend on the system stand here."""
+    with _Zygote() as zygote:
+        return zygote.walls
+
+
+class _Zygote:
+    """A running zygote process and its pipes."""
+
+    def __enter__(self) -> _Zygote:
+        self._folder = tempfile.TemporaryDirectory(prefix="programs-", ignore_cleanup_errors=True)
+        Path(self._folder.name).chmod(0o711)
+        self._start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+        self._folder.cleanup()
+
+    def judge(self, program: str, timeout: float) -> Verdict:
+        """Run one program. Where it takes its zygote down, it has failed, and there is a new zygote."""
+        try:
+            self._send({"program": program, "timeout": timeout})
+            answer = self._receive()
+        except (BrokenPipeError, EOFError):
+            self._stop()
+            self._start()
+            return Verdict("exception", "it took the process that watched it down", 0.0, 0.0)
+        return Verdict(answer["outcome"], answer["detail"], answer["wall"], answer["cpu"])
+
+    def _start(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-B", str(_ZYGOTE), self._folder.name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={},
+            start_new_session=True,
+        )
+        try:
+            self.walls: dict[str, bool] = self._receive()
+        except EOFError as error:
+            reason = _pipe(self._process.stderr).read().decode(errors="replace").strip().splitlines()
+            self._stop()
+            raise RuntimeError(f"the sandbox does not start: {reason[-1] if reason else 'it says nothing'}") from error
+
+    def _stop(self) -> None:
+        # Closing its input ends a zygote; the kill is for one that is stuck.
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            try:
+                _pipe(stream).close()
+            except BrokenPipeError:
+                continue
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _send(self, message: dict[str, Any]) -> None:
+        data = json.dumps(message).encode()
+        pipe = _pipe(self._process.stdin)
+        pipe.write(struct.pack("!I", len(data)) + data)
+        pipe.flush()
+
+    def _receive(self) -> dict[str, Any]:
+        pipe = _pipe(self._process.stdout)
+        head = pipe.read(4)
+        body = pipe.read(struct.unpack("!I", head)[0]) if len(head) == 4 else b""
+        if not body:
+            raise EOFError
+        return json.loads(body)
+
+
+def _share(
+    programs: Sequence[str], places: Sequence[int], verdicts: dict[int, Verdict], *, timeout: float, workers: int
+) -> None:
+    """Let `workers` threads, each with its zygote, take programs until none is left."""
+    if not places:
+        return
+    left, lock = iter(places), threading.Lock()
+
+    def work() -> None:
+        with _Zygote() as zygote:
+            for place in _taking(left, lock):
+                verdicts[place] = zygote.judge(programs[place], timeout)
+
+    with ThreadPoolExecutor(workers) as pool:
+        for future in [pool.submit(work) for _ in range(workers)]:
+            future.result()
+
+
+def _taking(left: Iterator[int], lock: threading.Lock) -> Iterator[int]:
+    while True:
+        with lock:
+            place = next(left, None)
+        if place is None:
+            return
+        yield place
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise RuntimeError("the sandbox has no pipe to its process")
+    return stream

@@ -1,0 +1,246 @@
+"""THE loop: one for every method, task and scale.
+
+    for step:  micro-batches of one global batch
+               loss of each / count over the whole global batch and all ranks  ->  backward
+               clip, step, method's own step
+               check, log, save where the ladder says so
+
+The objective is the mean over the positions of the global batch. Accumulation, packing and the number of ranks
+therefore do not change it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from replication import checkpoints, health, optim, provenance, seeding
+from replication import engine as engines
+from replication.checkpoints import Meta
+from replication.config import Run
+from replication.engine import Engine
+from replication.methods import Attached, attach
+from replication.methods.merge import load_model
+from replication.runs import RunDir, append_line, drop_lines_after, folder_of, locked, open_run, recorded
+from replication.tasks import Stream, open_stream
+from replication.tasks import stream as tasks
+
+LOG_EVERY = 10
+GRADIENTS_EVERY = 50
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the loop tells whoever watches: steps done of all, and the last loss in nats per position."""
+
+    run: str
+    step: int
+    total: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Everything one run needs on the stage before its first step."""
+
+    run: Run
+    folder: RunDir
+    engine: Engine
+    attached: Attached
+    stream: Stream
+    rungs: dict[int, bool]
+    begin: Meta
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole run."""
+        return max(self.rungs)
+
+
+def train(
+    run: Run,
+    root: Path,
+    *,
+    watch: Callable[[Progress], None] | None = None,
+    save_seconds: float = 60.0,
+) -> RunDir:
+    """Train a run to its end under `root`, from wherever it stands; a finished run is left alone.
+
+    Args:
+        root: folder of all runs; token shards are cached in `root/cache`.
+        watch: called after every step on the first rank.
+        save_seconds: time between checkpoints to resume from, beyond those of the ladder.
+
+    Raises:
+        ValueError: bad data or configuration, found before training.
+        TrainingFailed: the run does not train.
+    """
+    engines.join_process_group()
+    folder = folder_of(run, root)
+    with contextlib.ExitStack() as held:
+        if _first_rank():
+            held.enter_context(locked(folder))
+            open_run(run, root)
+        torch.distributed.barrier()
+        if folder.status == "complete":
+            return folder
+        torch.distributed.barrier()
+        if _first_rank():
+            held.enter_context(recorded(folder))
+        stage = set_up(run, folder, root)
+        held.callback(stage.engine.close)
+        _loop(stage, watch or _silent, save_seconds)
+        if _first_rank():
+            checkpoints.thin(folder, stage.rungs)
+    return folder
+
+
+def set_up(run: Run, folder: RunDir, root: Path) -> Stage:
+    """Load data and model, attach the method, start the engine, and go to where the run stands."""
+    tokenizer = load_tokenizer(run)
+    stream = open_stream(run, tokenizer, cache=root / "cache")
+    rungs = checkpoints.ladder(run, sequences_per_epoch=stream.size)
+    model = load_model(model_path(run.model), dtype=torch.float32 if run.precision == "fp32" else torch.bfloat16)
+    attached = attach(model, run.method, seed=seeding.derive(run.seed, "init"))
+    attached.model.train()
+    trainable = health.check_trainable(attached.trainable, run.method.label())
+    engine = engines.start(run, attached)
+    begin = _resume(run, folder, root, engine)
+    if _first_rank():
+        folder.update(trainable=trainable, data_digest=stream.digest, sequences=stream.size, steps=max(rungs))
+    return Stage(run, folder, engine, attached, stream, rungs, begin)
+
+
+def _loop(stage: Stage, watch: Callable[[Progress], None], save_seconds: float) -> None:
+    run, engine = stage.run, stage.engine
+    meta, total = stage.begin, stage.total
+    before = health.fingerprint(engine.weights())
+    saved = began = time.monotonic()
+    real = meta.real_tokens
+    for step in range(meta.step, total):
+        batches = stage.stream.micro_batches(
+            step, batch=run.global_batch, micro=run.micro_batch, rank=torch.distributed.get_rank(), world=engine.world
+        )
+        loss, count = accumulate(engine, batches, seed=seeding.derive(run.seed, "dropout", step))
+        health.check_loss(loss, step + 1)
+        if step % GRADIENTS_EVERY == 2:
+            health.check_gradients(engine.gradient_norms(), step + 1)
+        rate = optim.factor(run.schedule, step, total)
+        norm = engine.step(rate)
+        stage.attached.on_step(step)
+        meta = _advance(meta, run, stage.stream.real_tokens(step, run.global_batch), count, loss)
+        if _first_rank():
+            watch(Progress(run.name(), meta.step, total, loss))
+            if meta.step % LOG_EVERY == 0 or meta.step in (1, total):
+                rate_now = (meta.real_tokens - real) / (time.monotonic() - began)
+                append_line(stage.folder.path / "metrics.jsonl", _metrics(meta, run, rate, norm, rate_now))
+        due = _agree(time.monotonic() - saved > save_seconds)
+        if meta.step == total:
+            health.check_moved(before, health.fingerprint(engine.weights()))
+        if meta.step in stage.rungs or due:
+            checkpoints.save(stage.folder, engine, meta, resumable=stage.rungs.get(meta.step, True))
+            saved = time.monotonic()
+
+
+def accumulate(engine: Engine, batches: list[dict[str, torch.Tensor]], *, seed: int) -> tuple[float, int]:
+    """Gradients of one global batch; returns its mean loss in nats and the positions in it, over all ranks."""
+    torch.manual_seed(seeding.derive(seed, torch.distributed.get_rank()))
+    device = next(engine.model.parameters()).device
+    count = _sum(sum(tasks.supervised(b) for b in batches), device)
+    if count == 0:
+        raise health.TrainingFailed("a global batch has no position that carries a loss; are prompts longer than seq_len?")
+    total = torch.zeros((), device=device)
+    for i, batch in enumerate(batches):
+        batch = {k: v.to(device) for k, v in batch.items()}
+        summed, _ = tasks.loss(engine.forward, batch)
+        engine.backward(summed / count, last=i == len(batches) - 1)
+        total += summed.detach()
+    return _sum(float(total), device) / count, int(count)
+
+
+def load_tokenizer(run: Run) -> PreTrainedTokenizerBase:
+    """The tokenizer of a run: its own where it names one, else the model's."""
+    return tokenizer_at(run.tokenizer or run.model)
+
+
+def tokenizer_at(where: str) -> PreTrainedTokenizerBase:
+    """A tokenizer by local folder or hub id."""
+    return AutoTokenizer.from_pretrained(model_path(where))
+
+
+def model_path(where: str) -> str:
+    """A local model folder as a path; anything else is taken for a hub id."""
+    found = provenance.resolve(where)
+    if found is None and (where.startswith((".", "/")) or where.count("/") != 1):
+        raise FileNotFoundError(f"no model at {where!r}: neither a folder here nor a hub id (owner/name)")
+    return where if found is None else str(found)
+
+
+def _resume(run: Run, folder: RunDir, root: Path, engine: Engine) -> Meta:
+    """Load the furthest state of this run, else of the checkpoint that it branches from, else start at 0."""
+    path = checkpoints.latest_resumable(folder)
+    if path is None and run.branch is not None:
+        parent = folder_of(replace(run, branch=None), root).path.parent.parent / run.branch.parent
+        step = run.branch.at_tokens // (run.global_batch * run.seq_len)
+        path = RunDir(parent).checkpoint(step)
+        if not path.is_dir():
+            raise FileNotFoundError(f"run {run.name()} branches from {path}, which is missing; train {run.branch.parent}")
+    meta = Meta(0, 0, 0, 0, 0.0) if path is None else checkpoints.read_meta(path)
+    if path is not None:
+        engine.load(path / "resume")
+    if _first_rank():
+        drop_lines_after(folder.path / "metrics.jsonl", meta.step)
+        shutil.rmtree(folder.checkpoint(meta.step).with_suffix(".partial"), ignore_errors=True)
+    return meta
+
+
+def _advance(meta: Meta, run: Run, real: int, count: int, loss: float) -> Meta:
+    return Meta(
+        step=meta.step + 1,
+        tokens=meta.tokens + run.global_batch * run.seq_len,
+        real_tokens=meta.real_tokens + real,
+        supervised_tokens=meta.supervised_tokens + count,
+        loss=loss,
+    )
+
+
+def _metrics(meta: Meta, run: Run, rate: float, norm: float, tokens_per_second: float) -> dict[str, float | int]:
+    return {
+        "step": meta.step,
+        "tokens": meta.tokens,
+        "real_tokens": meta.real_tokens,
+        "supervised_tokens": meta.supervised_tokens,
+        "loss": meta.loss,
+        "lr": run.optim.lr * rate,
+        "grad_norm": norm,
+        "tokens_per_s": round(tokens_per_second, 1),
+    }
+
+
+def _sum(value: float, device: torch.device) -> float:
+    """Sum over ranks."""
+    if torch.distributed.get_world_size() == 1:
+        return value
+    tensor = torch.tensor(float(value), dtype=torch.float64, device=device)
+    torch.distributed.all_reduce(tensor)
+    return float(tensor)
+
+
+def _agree(due: bool) -> bool:
+    """Whether any rank's clock asks for a checkpoint: all must save together."""
+    return bool(_sum(float(due), torch.device("cpu" if not torch.cuda.is_available() else "cuda")))
+
+
+def _first_rank() -> bool:
+    return torch.distributed.get_rank() == 0
+
+
+def _silent(progress: Progress) -> None:
+    del progress

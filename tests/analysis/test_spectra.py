@@ -1,0 +1,220 @@
+"""Spectra rows of checkpoints written to disk: whole models, shards, adapters, and the study's own folders."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from analysis import rows, singular, spectra, weights
+from analysis.command import Places
+
+SHAPES = {
+    "self_attn.q_proj": (48, 48), "self_attn.k_proj": (48, 48), "self_attn.v_proj": (48, 48),
+    "self_attn.o_proj": (48, 48),    "mlp.gate_proj": (96, 48), "mlp.up_proj": (96, 48), "mlp.down_proj": (48, 96),
+}  # fmt: skip
+LAYERS = 4
+
+
+def _base(generator: torch.Generator) -> dict[str, torch.Tensor]:
+    made = {"model.embed_tokens.weight": torch.randn(20, 48), "model.layers.0.input_layernorm.weight": torch.ones(48)}
+    for layer in range(LAYERS):
+        for name, shape in SHAPES.items():
+            made[f"model.layers.{layer}.{name}.weight"] = 0.02 * torch.randn(*shape, generator=generator)
+    return made
+
+
+def _low_rank(weights: dict[str, torch.Tensor], rank: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """A change of known rank for every linear."""
+    return {
+        name: torch.randn(w.shape[0], rank, generator=generator) @ torch.randn(rank, w.shape[1], generator=generator)
+        for name, w in weights.items()
+        if "_proj" in name
+    }
+
+
+def _model(path: Path, tensors: dict[str, torch.Tensor]) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path / "model.safetensors")
+    return path
+
+
+def _adapter(path: Path, rank: int, generator: torch.Generator, *, scale: float = 1.0, **settings: object) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    tensors = {}
+    for layer in range(LAYERS):
+        for name, (out, into) in SHAPES.items():
+            prefix = f"base_model.model.model.layers.{layer}.{name}"
+            tensors[f"{prefix}.lora_A.weight"] = torch.randn(rank, into, generator=generator)
+            tensors[f"{prefix}.lora_B.weight"] = scale * torch.randn(out, rank, generator=generator)
+    save_file(tensors, path / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 2 * rank} | settings
+    (path / "adapter_config.json").write_text(json.dumps(config))
+    return path
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def base(tmp_path: Path, generator: torch.Generator) -> Path:
+    return _model(tmp_path / "base", _base(generator))
+
+
+def test_a_low_rank_change_of_a_whole_model_is_found(base: Path, tmp_path: Path, generator: torch.Generator) -> None:
+    before = weights_of(base)
+    change = _low_rank(before, 3, generator)
+    tuned = _model(tmp_path / "tuned", {k: v + 0.01 * change[k] if k in change else v for k, v in before.items()})
+    found = list(spectra.of_change(base, tuned))
+    assert len(found) == LAYERS * 7
+    for spectrum in found:
+        made = spectra.row(spectrum, {})
+        assert made["rank90"] <= 3 and made["rank90_noise"] > 20
+        assert made["share_moved"] > 0.99
+        assert 0 < made["floor_ratio"] < 1e-5
+    first = next(s for s in found if s.matrix == (2, "down_proj"))
+    exact = torch.linalg.svdvals(0.01 * change["model.layers.2.mlp.down_proj.weight"]).numpy()
+    assert first.values[:3] == pytest.approx(exact[:3], rel=1e-4)
+
+
+def weights_of(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(path / "model.safetensors")
+
+
+def test_a_bf16_copy_shows_the_rank_of_its_rounding_and_says_so(base: Path, tmp_path: Path) -> None:
+    before = weights_of(base)
+    change = _low_rank(before, 1, torch.Generator().manual_seed(5))
+    stored = {k: v.bfloat16() for k, v in before.items()}
+    # A rank-1 change of .2 % of the weights' norm: most of what bf16 stores is rounding.
+    tuned = {k: (v.float() + 4e-5 * change[k] if k in change else v.float()).bfloat16() for k, v in stored.items()}
+    left, right = _model(tmp_path / "stored", stored), _model(tmp_path / "tuned", tuned)
+    made = [spectra.row(s, {}) for s in spectra.of_change(left, right)]
+    assert min(r["floor_ratio"] for r in made) > spectra.FLOOR
+    assert np.mean([r["rank90"] for r in made]) > 5
+    assert max(r["share_moved"] for r in made) < 0.5
+    assert "rounding's" in spectra.table(made)
+
+
+def test_an_adapter_is_analysed_from_its_factors(base: Path, tmp_path: Path, generator: torch.Generator) -> None:
+    tuned = _adapter(tmp_path / "adapter", 4, generator)
+    found = {s.matrix: s for s in spectra.of_change(base, tuned)}
+    assert len(found) == LAYERS * 7
+    factors = weights.adapter(tuned)
+    for matrix in ((0, "q_proj"), (3, "down_proj")):
+        product = weights.read(factors.b[matrix]).double() @ weights.read(factors.a[matrix]).double()
+        dense = singular.of_dense(2.0 * product)  # alpha / r = 2
+        assert found[matrix].values == pytest.approx(dense[:4], rel=1e-5)
+        assert found[matrix].shape == tuple(product.shape)
+        rounded = weights.read(factors.b[matrix]).bfloat16(), weights.read(factors.a[matrix]).bfloat16()
+        happened = torch.linalg.vector_norm(rounded[0].double() @ rounded[1].double() - product) / product.norm()
+        assert found[matrix].floor_ratio == pytest.approx(float(happened) * 2.0**-16, rel=0.25)
+
+
+def test_an_adapter_merged_equals_the_merged_model(base: Path, tmp_path: Path, generator: torch.Generator) -> None:
+    tuned = _adapter(tmp_path / "adapter", 2, generator, scale=0.01, use_rslora=True)
+    factors, before = weights.adapter(tuned), weights_of(base)
+    assert factors.scaling == pytest.approx(4 / math.sqrt(2))
+    key = "model.layers.1.mlp.up_proj.weight"
+    dense = before[key] + factors.scaling * weights.read(factors.b[1, "up_proj"]) @ weights.read(
+        factors.a[1, "up_proj"]
+    )
+    found = next(s for s in spectra.of_merged(base, tuned) if s.matrix == (1, "up_proj"))
+    assert found.values == pytest.approx(torch.linalg.svdvals(dense).numpy(), rel=1e-4)
+    pair = spectra.of_pair(base, tuned)
+    assert [sum(s.which == w for s in pair) for w in ("base", "tuned", "change")] == [LAYERS * 7] * 3
+
+
+def test_shards_are_read_like_one_file(base: Path, tmp_path: Path) -> None:
+    tensors = weights_of(base)
+    names = sorted(tensors)
+    sharded = tmp_path / "sharded"
+    sharded.mkdir()
+    for index, part in enumerate((names[:9], names[9:])):
+        save_file({k: tensors[k] for k in part}, sharded / f"model-0000{index}-of-00002.safetensors")
+    one = {s.matrix: s.values for s in spectra.of_model(base, "base")}
+    two = {s.matrix: s.values for s in spectra.of_model(sharded, "base")}
+    assert set(one) == set(two) and len(one) == LAYERS * 7
+    assert all(np.array_equal(one[k], two[k]) for k in one)
+
+
+def test_what_cannot_be_compared_is_refused(base: Path, tmp_path: Path, generator: torch.Generator) -> None:
+    with pytest.raises(ValueError, match="changes no layer matrix"):
+        list(spectra.of_change(base, _model(tmp_path / "same", weights_of(base))))
+    with pytest.raises(ValueError, match="untrained adapter"):
+        list(spectra.of_change(base, _adapter(tmp_path / "zero", 2, generator, scale=0.0)))
+    with pytest.raises(ValueError, match="use_dora"):
+        weights.adapter(_adapter(tmp_path / "dora", 2, generator, use_dora=True))
+    fewer = {k: v for k, v in weights_of(base).items() if "layers.3" not in k}
+    with pytest.raises(ValueError, match="differ in matrices"):
+        list(spectra.of_change(base, _model(tmp_path / "fewer", fewer)))
+    with pytest.raises(FileNotFoundError, match="no \\*.safetensors"):
+        weights.model(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no local folder"):
+        weights.folder("no/such folder")
+
+
+def _train(tables: Any, base: Path, runs: Path, *, digest: str = "d0") -> None:
+    """Checkpoints of every run of one seed's CPT code setting, as training leaves them."""
+    generator = torch.Generator().manual_seed(3)
+    for run in tables.runs:
+        if run.study != "cpt_code" or run.seed != 0:
+            continue
+        folder = runs / run.scale / run.run
+        path = folder / "checkpoints" / f"step_{run.step:06d}"
+        if run.rank is None:
+            tensors = {k: v + 0.01 * torch.randn(v.shape, generator=generator) for k, v in weights_of(base).items()}
+            _model(path, tensors)
+        else:
+            _adapter(path, run.rank, generator)
+        (folder / "manifest.json").write_text(json.dumps({"digest": digest}))
+
+
+def test_the_study_is_analysed_where_its_checkpoints_are(
+    make_study: Callable[..., Any], base: Path, tmp_path: Path
+) -> None:
+    tables = make_study(items=10, seeds=(0, 1))
+    tables = replace(tables, scale=replace(tables.scale, model=str(base)))
+    where = Places(tables.scale, tmp_path, tmp_path / "runs", tmp_path / "out")
+    assert "skipped, tracked rows kept" in spectra.write(tables, where)
+    assert not (tmp_path / "out" / "spectra.jsonl").exists()
+    _train(tables, base, where.runs)
+    assert "runs left out" in spectra.write(tables, where)
+    made = rows.read(tmp_path / "out" / "spectra.jsonl")
+    matrices = LAYERS * 7
+    # The base, the change of 4 arms x 3 lengths, and the tuned weights of full fine-tuning.
+    assert len(made) == matrices * (1 + 12 + 3)
+    lora = [r for r in made if r["arm"] == "r4"]
+    assert {r["which"] for r in lora} == {"change"} and max(r["rank90"] for r in lora) <= 4
+    full = [r["rank90"] / r["rank90_noise"] for r in made if r["arm"] == "full" and r["which"] == "change"]
+    assert np.mean(full) == pytest.approx(1, abs=0.05)
+    lines = rows.read(tmp_path / "out" / "spectrum_lines.jsonl")
+    assert {(r["arm"], r["which"]) for r in lines} == {
+        ("base", "base"),
+        ("full", "change"),
+        ("full", "tuned"),
+        ("r16", "change"),
+    }
+    assert {(r["layer"], r["module"]) for r in lines} == {(3, "q_proj")}
+    assert all(np.linalg.norm(r["noise"]) == pytest.approx(np.linalg.norm(r["singular"]), rel=1e-4) for r in lines)
+
+
+def test_weights_of_another_configuration_are_left_out(
+    make_study: Callable[..., Any], base: Path, tmp_path: Path
+) -> None:
+    tables = make_study(items=10, seeds=(0,))
+    _train(tables, base, tmp_path / "runs", digest="other")
+    ready, absent = spectra.available(tables, tmp_path / "runs")
+    assert ready == []
+    assert sum("holds digest other" in reason for reason in absent) == 12
