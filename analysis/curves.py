@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis import command, grid, rows
-from replication.config import Scale, Setting
+from replication.config import Scale, Setting, number
 from replication.results import RunRow
 from replication.stats import Estimate, contrast
 
@@ -111,7 +111,7 @@ def write(tables: grid.Tables, where: command.Places) -> list[grid.Missing]:
 def spoken(scale: Scale, missing: Sequence[grid.Missing], limit: int = 12) -> str:
     """What is missing, in a few lines for the terminal."""
     lines = [
-        f"  {m.study}: {m.arm}, length {m.length:g}"
+        f"  {m.study}: {m.arm}, length {number(m.length)}"
         + (f", seed {m.seed}" if m.seed is not None else "")
         + f": {m.what}"
         for m in dict.fromkeys(missing)

@@ -14,7 +14,7 @@ import numpy as np
 
 from analysis import curves, grid, tradeoff
 from experiments.comparisons import Contrast, Front, Part, Scores, Term
-from replication.config import Scale
+from replication.config import Scale, Setting, number
 from replication.stats import Estimate, contrast
 
 
@@ -67,6 +67,15 @@ def effects(tables: grid.Tables, part: Part, scope: Scope, rng: np.random.Genera
     ]
 
 
+def premise(tables: grid.Tables, part: Part, scope: Scope) -> Effect:
+    """How far full fine-tuning moved from the base on the axis of an equality: learnt more, or kept less."""
+    assert isinstance(part.measure, Scores)
+    item = part.measure.contrasts[0]
+    sign = 1 if item.axis == "learning" else -1
+    at = item.terms[0].at
+    return _score_effect(tables, replace(item, terms=(Term(sign, "full", at), Term(-sign, "base", at))), scope)
+
+
 def expand(item: Contrast, scale: Scale) -> list[Contrast]:
     """A contrast against "each" rank as one contrast per rank."""
     if not any(term.arm == "each" for term in item.terms):
@@ -95,13 +104,24 @@ def arms_of(scale: Scale, role: str) -> list[str]:
 
 
 def _askable(scale: Scale, part: Part, study: str) -> bool:
-    """Whether a setting has what a part asks: an axis, and a middle rank that is neither lowest nor highest."""
+    """Whether a setting has what a part asks: the axis, enough ranks to tell the roles apart, and enough lengths."""
     if not isinstance(part.measure, Scores):
         return True
     setting = grid.settings(scale)[study]
     asked = all(grid.questions(scale, setting, c.axis) for c in part.measure.contrasts)
     middle = any(t.arm == "middle" for c in part.measure.contrasts for t in c.terms)
-    return asked and (len(scale.ranks) >= 3 or not middle)
+    cancels = any(_cancels(scale, setting, c) for c in part.measure.contrasts)
+    return asked and not cancels and (len(scale.ranks) >= 3 or not middle)
+
+
+def _cancels(scale: Scale, setting: Setting, item: Contrast) -> bool:
+    """Whether both sides are the same runs: low and high of a single rank, short and long of a single length."""
+    only = len(setting.lengths) == 1
+    sums: dict[tuple[object, ...], float] = {}
+    for term in item.terms:
+        key = (tuple(arms_of(scale, term.arm)), "" if only else term.at, term.regime, term.domain)
+        sums[key] = sums.get(key, 0.0) + term.weight
+    return not any(sums.values())
 
 
 def _complete(scale: Scale, part: Part, scope: Scope) -> bool:
@@ -233,17 +253,18 @@ def _front_effect(tables: grid.Tables, measure: Front, scope: Scope, rng: np.ran
 
 
 def _words(tables: grid.Tables, item: Contrast, terms: Sequence[_Weighted]) -> str:
-    """The compared scores in words: `learning: full at 600k .812 - r16 at 600k .540`."""
-    pieces = []
+    """The compared scores in words: `learning: full at 600k tokens 0.812 - r16 at 600k tokens 0.540`."""
+    pieces, axis = [], item.axis.replace("_", " ")
     for term in terms:
         setting = grid.settings(tables.scale)[term.study]
         points = list(_by_seed(tables, term).values())
         scores = [grid.score(tables, p, grid.questions(tables.scale, setting, item.axis)) for p in points]
         known = [s for s in scores if s is not None]
         value = f" {np.mean(known):.3f}" if known else " (no score)"
-        at = "" if term.arm == grid.BASE else f" at {term.length:g}"
+        unit = "tokens" if setting.regime == "cpt" else "epochs"
+        at = "" if term.arm == grid.BASE else f" at {number(term.length)} {unit}"
         pieces.append((term.weight, f"{term.arm}{at}{value}"))
     if len(pieces) > 4:
-        return f"{item.axis}, means over {len(pieces)} scores"
+        return f"{axis}, means over {len(pieces)} scores"
     signed = " ".join(f"{'+' if weight > 0 else '-'} {text}" for weight, text in pieces)
-    return f"{item.axis}: {signed.removeprefix('+ ')}"
+    return f"{axis}: {signed.removeprefix('+ ')}"

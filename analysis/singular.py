@@ -2,8 +2,11 @@
 
 Dense: the eigenvalues of the Gram matrix of the short side are the squared singular values. In fp32 that loses what
 lies below about sqrt(eps sqrt(n)) of the largest value, so where such values carry more than 1e-4 of the sum, and
-for small matrices always, it is done again in fp64. Factors: with B = Q_B R_B and A^T = Q_A R_A, the product B A has
-the singular values of the r x r core R_B R_A^T; nothing of the full size is formed.
+for small matrices always, it is done again in fp64. What stays is an error of about 5e-6 of the sum on flat spectra:
+of Gaussian noise 4096 wide the energy rank is exact, and the unsquared one 2754 where it is 2753.
+
+Factors: with B = Q_B R_B and A^T = Q_A R_A, the product B A has the singular values of the r x r core R_B R_A^T;
+nothing of the full size is formed.
 
 Every measure has its value for pure noise of the same shape beside it, from the Marchenko-Pastur law: a Gaussian
 matrix with entries of variance 1 / long has squared singular values of density, with b = short / long,
@@ -20,6 +23,7 @@ import math
 
 import numpy as np
 import torch
+from scipy.linalg.blas import get_blas_funcs
 
 SMALL = 512  # an fp64 eigenvalue problem of this size takes .03 s
 TAIL = 1e-4
@@ -100,8 +104,11 @@ def rounding_variance(stored: torch.Tensor) -> torch.Tensor:
 
 
 def _by_gram(matrix: torch.Tensor) -> np.ndarray:
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mT
-    squares = torch.linalg.eigvalsh(wide @ wide.mT).double().clamp(min=0)
+    columns = matrix.contiguous().numpy().T  # Fortran order without a copy, shape (cols, rows)
+    (syrk,) = get_blas_funcs(("syrk",), (columns,))
+    # The Gram matrix of the short side. syrk fills one triangle, at half the cost of a product, and eigvalsh reads it.
+    gram = syrk(1.0, columns, trans=matrix.shape[0] <= matrix.shape[1])
+    squares = torch.linalg.eigvalsh(torch.from_numpy(gram), UPLO="U").double().clamp(min=0)
     return squares.flip(0).sqrt().numpy()
 
 

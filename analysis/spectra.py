@@ -266,7 +266,10 @@ def main() -> None:
         places = command.resolve(args)
         print(write(grid.load(places.scale, places.results), places))
         return
-    found = of_pair(weights.folder(args.base), weights.folder(args.tuned))
+    try:
+        found = of_pair(weights.folder(args.base), weights.folder(args.tuned))
+    except (FileNotFoundError, ValueError) as error:
+        options.error(str(error))
     made = [row(s, {"base": args.base, "tuned": args.tuned}) for s in found]
     print(table(made))
     if args.rows:

@@ -20,6 +20,7 @@ import numpy as np
 from analysis import command, evidence, grid, ranks, rows
 from experiments.claims import CLAIMS
 from experiments.comparisons import Claim, Part, Rule, Spectra
+from replication.config import number
 from replication.stats import Estimate
 
 Answer = Literal["supported", "not supported", "undecided"]
@@ -57,8 +58,9 @@ def verdicts(
         for part in claim.parts:
             for scope in evidence.scopes(tables.scale, part):
                 found = _effects(tables, spectra, part, scope)
-                missing += [m for effect in found for m in effect.missing]
-                own.append(_row(claim, part, scope, found))
+                ground = evidence.premise(tables, part, scope) if part.rule == "equal" else None
+                missing += [m for effect in [*found, *([ground] if ground else [])] for m in effect.missing]
+                own.append(_row(claim, part, scope, found, ground))
         made += [*own, _overall(claim, own)]
     return made, missing
 
@@ -96,13 +98,20 @@ def _effects(
     return evidence.effects(tables, part, scope, np.random.default_rng(SEED))
 
 
-def _row(claim: Claim, part: Part, scope: evidence.Scope, found: Sequence[evidence.Effect]) -> rows.Row:
-    """The row of one part: its weakest effect stands for all of them."""
+def _row(
+    claim: Claim,
+    part: Part,
+    scope: evidence.Scope,
+    found: Sequence[evidence.Effect],
+    ground: evidence.Effect | None = None,
+) -> rows.Row:
+    """The row of one part: its weakest effect stands for all of them. `ground` is what an equality presupposes."""
     known = [(e.estimate, e.words) for e in found if e.estimate is not None]
     answers = [answer(est, part.rule, part.smallest) for est, _ in known]
     complete = len(known) == len(found)
     # Something missing cannot support, but what is there can refute.
-    doubt: list[Answer] = [] if complete else ["undecided"]
+    moved = ground is None or _holds(ground, part.smallest)
+    doubt: list[Answer] = [] if complete and moved else ["undecided"]
     verdict = together([*answers, *doubt])
     named: rows.Row = {
         "claim": claim.id, "part": part.id, "setting": scope.label, "statement": part.statement, "source": claim.source,
@@ -111,7 +120,7 @@ def _row(claim: Claim, part: Part, scope: evidence.Scope, found: Sequence[eviden
     }  # fmt: skip
     gaps = [m for effect in found for m in effect.missing]
     if not known:
-        absent = "; ".join(dict.fromkeys(f"{m.study} {m.arm} at {m.length:g}: {m.what}" for m in gaps))
+        absent = "; ".join(dict.fromkeys(f"{m.study} {m.arm} at {number(m.length)}: {m.what}" for m in gaps))
         empty = {"effect": None, "low": None, "high": None, "n_items": 0, "seeds": 0, "mde": None, "covers": None}
         change = "The missing runs or scores."
         return named | empty | {"missing": len(gaps), "evidence": f"Missing: {absent}.", "would_change": change}
@@ -125,7 +134,14 @@ def _row(claim: Claim, part: Part, scope: evidence.Scope, found: Sequence[eviden
     tail = f" Over {est.items} items and {est.seeds} seed{'s' if est.seeds > 1 else ''}."
     absent = f" {len(found) - len(known)} of {len(found)} comparisons are missing." if gaps else ""
     change = _would_change(part, verdict, est)
+    if not moved:
+        absent += " Full fine-tuning itself did not clearly move from the base, so equality says nothing."
+        change = "Training that moves full fine-tuning from the base." if verdict == "undecided" else change
     return named | numbers | {"evidence": words[:1].upper() + words[1:] + "." + tail + absent, "would_change": change}
+
+
+def _holds(ground: evidence.Effect, smallest: float) -> bool:
+    return ground.estimate is not None and answer(ground.estimate, "greater", smallest) == "supported"
 
 
 def _strength(est: Estimate, rule: Rule) -> float:

@@ -132,7 +132,9 @@ def _chosen(options: argparse.Namespace, scale: Scale) -> list[Run]:
         # A branch must follow its trunk into the new configuration, name and all.
         renamed = {run.name(): studies.override(run, options.set) for run in runs}
         runs = [
-            run if run.branch is None else replace(run, branch=replace(run.branch, parent=renamed[run.branch.parent].name()))
+            run
+            if run.branch is None
+            else replace(run, branch=replace(run.branch, parent=renamed[run.branch.parent].name()))
             for run in renamed.values()
         ]
     return runs
@@ -178,7 +180,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--scale", default="pocket", help="pocket, or a Python file that defines SCALE (default pocket)")
+    shared.add_argument(
+        "--scale", default="pocket", help="pocket, or a Python file that defines SCALE (default pocket)"
+    )
     shared.add_argument("--runs", type=Path, default=Path("runs"), help="folder of run directories (default runs)")
     many = argparse.ArgumentParser(add_help=False)
     many.add_argument("--seeds", type=_positive, default=1, help="number of seeds, from 0 on (default 1)")

@@ -12,6 +12,8 @@ direction is positive, and s the smallest effect of interest:
     not less    supported: low > -s                     not supported: high < -s
     otherwise   undecided, which is an answer
 
+"equal" holds trivially between models that did nothing, so it is supported only where full fine-tuning itself moved
+from the base on that axis, by the rule for "greater".
 A part with several contrasts is supported if all are and not supported if any is not. The same holds for a claim
 over its parts; parts with `counts=False` stand beside the claim and do not enter.
 

@@ -28,7 +28,9 @@ def collect(scale: Scale, root: Path, into: Path, *, allow_dirty: bool) -> dict[
     """
     folders = [f for f in find_runs(root, scale=scale.name) if f.status == "complete"]
     if not folders:
-        raise FileNotFoundError(f"no complete run under {root / scale.name}; train some with `python -m experiments run`")
+        raise FileNotFoundError(
+            f"no complete run under {root / scale.name}; train some with `python -m experiments run`"
+        )
     dirty = [f for f in [*folders, RunDir(root / scale.name / "base")] if f.manifest.get("dirty")]
     if dirty and not allow_dirty:
         raise ValueError(

@@ -46,10 +46,10 @@ def start_worker(messages: Queue[Any], threads: int | None) -> None:
 def sequences(run: Run, root: Path) -> int:
     """Prepare the data of a run; returns its training sequences per epoch."""
     _quiet()
+    from replication.models import tokenizer_of
     from replication.tasks import open_stream
-    from replication.train import load_tokenizer
 
-    return open_stream(run, load_tokenizer(run), cache=root / "cache").size
+    return open_stream(run, tokenizer_of(run), cache=root / "cache").size
 
 
 def train_and_score(run: Run, evals: tuple[Eval, ...], root: Path) -> Done:

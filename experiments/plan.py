@@ -36,5 +36,7 @@ def table(planned: list[dict[str, object]]) -> str:
         lines.append(f"{row['run']!s:60s} {steps!s:>7s} {tokens!s:>10s} {row['from_step']!s:>9s} {row['scores']!s:>6s}")
     known = [row["tokens"] for row in planned if isinstance(row["tokens"], int)]
     counted = sum(known)
-    lines.append(f"{len(planned)} runs; {counted:,} tokens in the {len(known)} whose length is given in tokens or steps")
+    lines.append(
+        f"{len(planned)} runs; {counted:,} tokens in the {len(known)} whose length is given in tokens or steps"
+    )
     return "\n".join(lines)

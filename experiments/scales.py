@@ -98,7 +98,12 @@ POCKET = Scale(
         Code("library", _pocket("code:library"), max_tokens=64),
         Code("compose", _pocket("code:compose"), max_tokens=64, template="Instruction: {instruction}\nResponse:\n"),
         Maths("conversions", _pocket("maths:conversions"), max_tokens=64),
-        Maths("word_problems", _pocket("maths:word_problems"), max_tokens=64, template=INSTRUCT.replace("prompt", "question")),
+        Maths(
+            "word_problems",
+            _pocket("maths:word_problems"),
+            max_tokens=64,
+            template=INSTRUCT.replace("prompt", "question"),
+        ),
         HeldOut("cpt_code_loss", _pocket("code:heldout_cpt_documents"), seq_len=128),
         HeldOut("cpt_math_loss", _pocket("maths:heldout_cpt_documents"), seq_len=128),
         HeldOut("ift_code_loss", _pocket("code:heldout_ift_rows"), seq_len=128, template=INSTRUCT),

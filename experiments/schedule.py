@@ -121,7 +121,9 @@ def _drain(
         for run in [r for r in waiting if r.branch and r.branch.parent in failed]:
             waiting.remove(run)
             failed.add(run.name())
-            yield _settle(run.name(), Done(run.name(), error=f"its trunk {run.branch and run.branch.parent} failed"), board, bar)
+            yield _settle(
+                run.name(), Done(run.name(), error=f"its trunk {run.branch and run.branch.parent} failed"), board, bar
+            )
 
 
 def _ready(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from experiments.arms import arms, base_run
-from replication.config import Budget, Run, Scale
+from replication.config import Run, Scale
 
 SUFFIX = ".learning_rates"
 FIRST_SEED = 100
@@ -22,11 +22,10 @@ def runs(scale: Scale, seed: int) -> list[Run]:
     rates = dict(scale.sweep_rates)
     for study, setting in scale.settings:
         middle = sorted(setting.lengths)[len(setting.lengths) // 2]
-        unit = "tokens" if setting.regime == "cpt" else "epochs"
         for arm in arms(scale):
             for lr in rates.get(f"{setting.regime}/{arm}", ()):
                 run = base_run(scale, study + SUFFIX, setting, arm, FIRST_SEED + seed, lr=lr)
-                found.append(replace(run, budget=Budget(middle, unit)))
+                found.append(replace(run, budget=replace(run.budget, amount=middle)))
     return found
 
 

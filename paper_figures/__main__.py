@@ -22,6 +22,7 @@ from paper_figures import (
     fig3_tradeoff,
     fig5_diversity,
     fig6_spectra,
+    figS7_spectrum,
     report,
     rows,
     style,
@@ -37,6 +38,7 @@ FIGURES: dict[str, tuple[ModuleType, str]] = {
     "fig3": (fig3_tradeoff, "tradeoff"),
     "fig5": (fig5_diversity, "diversity"),
     "fig6": (fig6_spectra, "spectra"),
+    "figS7": (figS7_spectrum, "spectrum_lines"),
 }
 
 

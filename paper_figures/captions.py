@@ -31,9 +31,12 @@ _TEXTS = {
     "fig5_diversity": "Figure 5, diversity. Different strings among the samples of one problem, correct and incorrect "
     "apart; large marks are the longest training. Fewer means that training narrowed what the model says. The paper "
     "reports base, then LoRA, then full fine-tuning.",
+    "figS7_spectrum": "Figure S7, one matrix in full. Compare the change with the dashed noise: where they coincide, "
+    "the spectrum of the change says nothing that noise would not.",
     "fig6_spectra": "Figure 6, spectra. How many singular directions hold 90 % of the squared change that full "
     "fine-tuning made. Dotted lines are the ranks LoRA was given. A line at the dashed height has the rank of pure "
-    "noise, so height alone shows no structure: look at the distance below the dashes and at its drift with tokens.",
+    "noise, so height alone shows no structure: look at the distance below the dashes and at its drift with tokens. "
+    "Hollow marks: the rounding of the stored weights is too large a part of the change to trust the rank.",
 }
 
 

@@ -14,10 +14,7 @@ STEM = "fig1_learning"
 def draw(inputs: Inputs) -> dict[str, Figure]:
     """The score on the target, as in the paper, and beside it the held-out loss on the target's own text."""
     curves = inputs.tables["curves"]
-    drawn = {STEM: lines.draw(curves, inputs.scale, axis="learning")}
-    if table.select(curves, axis="target_loss"):
-        drawn[f"{STEM}_loss"] = lines.draw(curves, inputs.scale, axis="target_loss")
-    return drawn
+    return lines.draw_each(curves, inputs.scale, {STEM: "learning", f"{STEM}_loss": "target_loss"})
 
 
 def missing(inputs: Inputs) -> list[str]:

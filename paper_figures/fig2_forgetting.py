@@ -18,12 +18,9 @@ STEM = "fig2_forgetting"
 def draw(inputs: Inputs) -> dict[str, Figure]:
     """The forgetting mean, then the source loss and each source eval where there are rows."""
     curves = inputs.tables["curves"]
-    drawn = {STEM: lines.draw(curves, inputs.scale, axis="forgetting")}
-    axes = {"loss": "source_loss"} | {name: name for name in inputs.scale.forgetting}
-    for suffix, axis in axes.items():
-        if table.select(curves, axis=axis):
-            drawn[f"{STEM}_{suffix}"] = lines.draw(curves, inputs.scale, axis=axis)
-    return drawn
+    axes = {STEM: "forgetting", f"{STEM}_loss": "source_loss"}
+    axes |= {f"{STEM}_{name}": name for name in inputs.scale.forgetting}
+    return lines.draw_each(curves, inputs.scale, axes)
 
 
 def missing(inputs: Inputs) -> list[str]:

@@ -27,9 +27,10 @@ _SMALLEST, _LARGEST = 26.0, 120.0
 def draw(inputs: Inputs) -> dict[str, Figure]:
     """Learning against the forgetting mean, and against the loss on the source where rows have it."""
     rows = inputs.tables["tradeoff"]
-    drawn = {STEM: _figure(rows, inputs, across="forgetting")}
-    if any(row.get("source_loss") is not None for row in rows):
-        drawn[f"{STEM}_loss"] = _figure(rows, inputs, across="source_loss")
+    usable = [row for row in rows if row["study"] in dict(inputs.scale.settings)]
+    drawn = {STEM: _figure(usable, inputs, across="forgetting")} if usable else {}
+    if any(row.get("source_loss") is not None for row in usable):
+        drawn[f"{STEM}_loss"] = _figure(usable, inputs, across="source_loss")
     return drawn
 
 
@@ -42,8 +43,6 @@ def _figure(rows: list[Row], inputs: Inputs, *, across: str) -> Figure:
     scale = inputs.scale
     usable = [row for row in rows if row.get(across) is not None]
     settings = [(study, s) for study, s in scale.settings if table.select(usable, study=study)]
-    if not settings:
-        raise ValueError(f"no trade-off rows with {across} for scale {scale.name!r}; run `python -m analysis`")
     with style.look():
         figure, panels = style.panels(len(settings), height=3.7)
         for place, (axes, (study, setting)) in enumerate(zip(panels, settings, strict=True)):

@@ -23,7 +23,7 @@ def draw(inputs: Inputs) -> dict[str, Figure]:
     rows, scale = inputs.tables["diversity"], inputs.scale
     settings = [(study, s) for study, s in scale.settings if table.select(rows, study=study)]
     if not settings:
-        raise ValueError(f"no diversity rows for scale {scale.name!r}; run `python -m analysis`")
+        return {}
     with style.look():
         figure, panels = style.panels(2 * len(settings), columns=2, height=0.42 * (len(scale.ranks) + 2) + 0.9)
         for place, axes in enumerate(panels):

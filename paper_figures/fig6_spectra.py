@@ -2,7 +2,8 @@
 
 Height: how many singular directions hold 90 % of the squared change. Two yardsticks stand in each panel: the dashed
 line is pure Gaussian noise of that shape (a change can look "high-rank" because it is noise), the dotted lines are
-the ranks LoRA was given, which its change cannot exceed. One line per seed.
+the ranks LoRA was given, which its change cannot exceed. A hollow mark is a rank to distrust: the rounding of the
+stored weights is too large a part of the change. One line per seed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from replication.config import Scale, number
 
 STEM = "fig6_spectra"
 
+# Rounding over change from which a rank is the rounding's (measured, see `analysis/spectra.py`).
+FLOOR = 0.3
+
 # In the order of a block's computation; modules of another model follow by name.
 _ORDER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -28,12 +32,10 @@ def draw(inputs: Inputs) -> dict[str, Figure]:
     """The first setting with rows under the figure's own name (the paper shows code CPT), the others beside it."""
     rows = _rows(inputs)
     studies = [study for study, _ in inputs.scale.settings if table.select(rows, study=study)]
-    if not studies:
-        raise ValueError(f"no spectra of full fine-tuning for scale {inputs.scale.name!r}; run `python -m analysis`")
     stems = [STEM, *(f"{STEM}_{study}" for study in studies[1:])]
     return {
         stem: _figure(table.select(rows, study=study), inputs.scale, study=study)
-        for stem, study in zip(stems, studies, strict=True)
+        for stem, study in zip(stems, studies, strict=False)
     }
 
 
@@ -52,7 +54,7 @@ def _rows(inputs: Inputs) -> list[Row]:
 def _figure(rows: list[Row], scale: Scale, *, study: str) -> Figure:
     modules = sorted({r["module"] for r in rows}, key=lambda m: (_ORDER.index(m) if m in _ORDER else len(_ORDER), m))
     tokens = sorted({row["tokens"] for row in rows})
-    shades = seaborn.color_palette("flare", len(tokens)).as_hex()
+    shades = seaborn.color_palette("crest", len(tokens)).as_hex()
     tints = dict(zip(tokens, shades, strict=True))
     with style.look():
         figure, panels = style.panels(len(modules) + 1, columns=4, width=11.0, height=2.5)
@@ -68,7 +70,10 @@ def _figure(rows: list[Row], scale: Scale, *, study: str) -> Figure:
 def _panel(axes: Axes, rows: list[Row], scale: Scale, tints: dict[int, str]) -> None:
     for run, count in sorted({(row["run"], row["tokens"]) for row in rows}, key=lambda pair: pair[1]):
         line = sorted(table.select(rows, run=run, tokens=count), key=lambda row: row["layer"])
-        axes.plot([r["layer"] for r in line], [r["rank90"] for r in line], color=tints[count], marker="o", markersize=4)
+        layers, ranks = [row["layer"] for row in line], [row["rank90"] for row in line]
+        faces = [style.PAPER if (row.get("floor_ratio") or 0.0) >= FLOOR else tints[count] for row in line]
+        axes.plot(layers, ranks, color=tints[count], zorder=3)
+        axes.scatter(layers, ranks, s=20, facecolor=faces, edgecolor=tints[count], zorder=4)
     first = rows[0]
     axes.axhline(first["rank90_noise"], color=style.MUTED, linestyle="--", linewidth=1.3)
     for rank in scale.ranks:

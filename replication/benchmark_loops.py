@@ -30,13 +30,13 @@ from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, Train
 from replication import optim
 from replication.config import CPT, IFT, AdamW, Budget, Full, Run, Source, Trapezoid
 from replication.data import chat
-from replication.methods.merge import load_model
+from replication.models import load_model, tokenizer_of
 from replication.pocket.names import PEOPLE
 from replication.pocket.template import TEMPLATE
 from replication.tasks import open_stream
-from replication.train import Progress, load_tokenizer, train
+from replication.train import Progress, train
 
-ROWS = 4000
+ROWS = 2000
 # Lengths of CodeAlpaca's 2,017-row part in GPT-NeoX tokens are nearly lognormal: mean and spread of their logarithm.
 PROMPT = (3.08, 0.48)
 RESPONSE = (3.73, 1.02)
@@ -128,7 +128,7 @@ def run_of(plan: Plan) -> Run:
 def ours(plan: Plan, baton: Baton) -> None:
     """The training loop of this repository, with its logging, checks and checkpoints."""
     run, root = run_of(plan), Path(plan.folder)
-    stream = open_stream(run, load_tokenizer(run), cache=root / "cache")
+    stream = open_stream(run, tokenizer_of(run), cache=root / "cache")
     counts = [stream.real_tokens(step, plan.batch) for step in range(plan.steps)]
 
     def watch(progress: Progress) -> None:
@@ -140,7 +140,7 @@ def ours(plan: Plan, baton: Baton) -> None:
 def bare(plan: Plan, baton: Baton) -> None:
     """The shortest loop there is over batches that lie ready in memory: the speed of the model itself."""
     run = run_of(plan)
-    stream = open_stream(run, load_tokenizer(run), cache=Path(plan.folder) / "cache")
+    stream = open_stream(run, tokenizer_of(run), cache=Path(plan.folder) / "cache")
     counts = [stream.real_tokens(step, plan.batch) for step in range(plan.steps)]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model: torch.nn.Module = load_model(run.model).train()
@@ -161,7 +161,7 @@ def bare(plan: Plan, baton: Baton) -> None:
 def trainer_padding(plan: Plan, baton: Baton) -> None:
     """transformers' Trainer on batches padded to their longest row, as many rows as make up the same tokens."""
     run = run_of(plan)
-    tokenizer = load_tokenizer(run)
+    tokenizer = tokenizer_of(run)
     pairs = [(row["prompt"], row["response"]) for row in instructions()]
     rendered = chat.render_all(TEMPLATE, pairs, tokenizer)
     rows = [_padded_row(prompt, response, plan.seq_len) for prompt, response in rendered]
@@ -199,7 +199,7 @@ def trl_packing(plan: Plan, baton: Baton) -> None:
         model=load_model(run.model),
         args=arguments,
         train_dataset=Dataset.from_list(rows),
-        processing_class=load_tokenizer(run),
+        processing_class=tokenizer_of(run),
         callbacks=[_Turns(baton, counts)],
     )
     collate = trainer.data_collator

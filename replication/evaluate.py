@@ -24,9 +24,9 @@ from replication.checkpoints import read_meta
 from replication.config import Eval, Run, encode
 from replication.evals import evaluate as run_eval
 from replication.evals.generate import TransformersGenerator
-from replication.methods.merge import load_merged, load_model
+from replication.methods.merge import load_merged
+from replication.models import load_model, load_tokenizer, locate, tokenizer_of
 from replication.runs import RunDir, atomic_folder, now, read_json, write_json
-from replication.train import load_tokenizer, model_path, tokenizer_at
 
 
 def missing(folder: RunDir, step: int, evals: Sequence[Eval]) -> list[Eval]:
@@ -60,7 +60,7 @@ def evaluate_run(run: Run, folder: RunDir, evals: Sequence[Eval]) -> int:
         raise FileNotFoundError(f"{folder.path} has no checkpoint; train it first")
     step = read_meta(found[-1]).step
     return _score(
-        folder, step, evals, run.seed, lambda: load_merged(model_path(run.model), found[-1]), lambda: load_tokenizer(run)
+        folder, step, evals, run.seed, lambda: load_merged(locate(run.model), found[-1]), lambda: tokenizer_of(run)
     )
 
 
@@ -80,8 +80,8 @@ def evaluate_base(model: str, tokenizer: str | None, folder: RunDir, evals: Sequ
         0,
         evals,
         0,
-        lambda: load_model(model_path(model)),
-        lambda: tokenizer_at(tokenizer or model),
+        lambda: load_model(model),
+        lambda: load_tokenizer(tokenizer or model),
     )
 
 

@@ -19,15 +19,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from replication import checkpoints, health, optim, provenance, seeding
+from replication import checkpoints, health, optim, seeding
 from replication import engine as engines
 from replication.checkpoints import Meta
 from replication.config import Run
 from replication.engine import Engine
 from replication.methods import Attached, attach
-from replication.methods.merge import load_model
+from replication.models import load_model, tokenizer_of
 from replication.runs import RunDir, append_line, drop_lines_after, folder_of, locked, open_run, recorded
 from replication.tasks import Stream, open_stream
 from replication.tasks import stream as tasks
@@ -104,10 +103,9 @@ def train(
 
 def set_up(run: Run, folder: RunDir, root: Path) -> Stage:
     """Load data and model, attach the method, start the engine, and go to where the run stands."""
-    tokenizer = load_tokenizer(run)
-    stream = open_stream(run, tokenizer, cache=root / "cache")
+    stream = open_stream(run, tokenizer_of(run), cache=root / "cache")
     rungs = checkpoints.ladder(run, sequences_per_epoch=stream.size)
-    model = load_model(model_path(run.model), dtype=torch.float32 if run.precision == "fp32" else torch.bfloat16)
+    model = load_model(run.model, dtype=torch.float32 if run.precision == "fp32" else torch.bfloat16)
     attached = attach(model, run.method, seed=seeding.derive(run.seed, "init"))
     attached.model.train()
     trainable = health.check_trainable(attached.trainable, run.method.label())
@@ -155,7 +153,7 @@ def accumulate(engine: Engine, batches: list[dict[str, torch.Tensor]], *, seed: 
     device = next(engine.model.parameters()).device
     count = _sum(sum(tasks.supervised(b) for b in batches), device)
     if count == 0:
-        raise health.TrainingFailed("a global batch has no position that carries a loss; are prompts longer than seq_len?")
+        raise health.TrainingFailed("no position of a global batch carries a loss; are prompts longer than seq_len?")
     total = torch.zeros((), device=device)
     for i, batch in enumerate(batches):
         batch = {k: v.to(device) for k, v in batch.items()}
@@ -163,24 +161,6 @@ def accumulate(engine: Engine, batches: list[dict[str, torch.Tensor]], *, seed: 
         engine.backward(summed / count, last=i == len(batches) - 1)
         total += summed.detach()
     return _sum(float(total), device) / count, int(count)
-
-
-def load_tokenizer(run: Run) -> PreTrainedTokenizerBase:
-    """The tokenizer of a run: its own where it names one, else the model's."""
-    return tokenizer_at(run.tokenizer or run.model)
-
-
-def tokenizer_at(where: str) -> PreTrainedTokenizerBase:
-    """A tokenizer by local folder or hub id."""
-    return AutoTokenizer.from_pretrained(model_path(where))
-
-
-def model_path(where: str) -> str:
-    """A local model folder as a path; anything else is taken for a hub id."""
-    found = provenance.resolve(where)
-    if found is None and (where.startswith((".", "/")) or where.count("/") != 1):
-        raise FileNotFoundError(f"no model at {where!r}: neither a folder here nor a hub id (owner/name)")
-    return where if found is None else str(found)
 
 
 def _resume(run: Run, folder: RunDir, root: Path, engine: Engine) -> Meta:
@@ -191,7 +171,7 @@ def _resume(run: Run, folder: RunDir, root: Path, engine: Engine) -> Meta:
         step = run.branch.at_tokens // (run.global_batch * run.seq_len)
         path = RunDir(parent).checkpoint(step)
         if not path.is_dir():
-            raise FileNotFoundError(f"run {run.name()} branches from {path}, which is missing; train {run.branch.parent}")
+            raise FileNotFoundError(f"{run.name()} branches from {path}, which is missing; train {run.branch.parent}")
     meta = Meta(0, 0, 0, 0, 0.0) if path is None else checkpoints.read_meta(path)
     if path is not None:
         engine.load(path / "resume")

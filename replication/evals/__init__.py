@@ -1,7 +1,7 @@
 """What is asked of a model, and how it is graded.
 
     generate.py     the Generator protocol (sample, score) and the transformers engine
-    decoding.py     its decode loop          transcript.py  tokens, stop strings, text of every row
+    decoding.py     its decode loop          transcript.py  tokens, stop strings, text
     key_values.py   its cache                sampling.py    greedy and top-p
     likelihood.py   log-probabilities of given continuations
     choice.py       multiple choice          code.py        programs, pass@k, diversity

@@ -70,9 +70,8 @@ def _texts(row: dict[str, Any], place: int) -> list[tuple[str, str]]:
     elif {"contexts", "continuation", "gold"} <= set(row):
         texts = [(context, row["continuation"]) for context in row["contexts"]]
     else:
-        raise ValueError(
-            f"choice row {place} has columns {sorted(row)}; expected query, choices, gold or contexts, continuation, gold"
-        )
+        expected = "query, choices, gold or contexts, continuation, gold"
+        raise ValueError(f"choice row {place} has columns {sorted(row)}; expected {expected}")
     if not 0 <= int(row["gold"]) < len(texts):
         raise ValueError(f"choice row {place} has gold {row['gold']!r}; expected 0 to {len(texts) - 1}")
     if not all(continuation.strip() for _, continuation in texts):
@@ -93,9 +92,7 @@ def _common(context: list[int], whole: list[int]) -> int:
     return same
 
 
-def _grade(
-    name: str, row: dict[str, Any], texts: list[tuple[str, str]], logprobs: list[list[float]]
-) -> dict[str, Any]:
+def _grade(name: str, row: dict[str, Any], texts: list[tuple[str, str]], logprobs: list[list[float]]) -> dict[str, Any]:
     sums, tokens = [math.fsum(values) for values in logprobs], [len(values) for values in logprobs]
     characters = [len(continuation.lstrip()) for _, continuation in texts]
     gold = int(row["gold"])

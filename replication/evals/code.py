@@ -25,7 +25,7 @@ from typing import Any
 from replication.config import Code
 from replication.data.sources import documents
 from replication.evals.generate import Completion, Generator, Sampling
-from replication.evals.prompts import prompt_ids
+from replication.evals.prompts import prompt_ids, prompt_text
 from replication.evals.result import ItemValues, Result, item_ids, mean
 from replication.evals.sandbox import Verdict, run_programs
 
@@ -52,12 +52,11 @@ def score(spec: Code, generator: Generator, seed: int) -> Result:
         [program(row, c.text, template=spec.template) for c in cs] for row, cs in zip(rows, completions, strict=True)
     ]
     verdicts = _execute({p for ps in programs for p in ps}, spec.timeout)
-    graded = [
-        (row, cs, [verdicts[p] for p in ps]) for row, cs, ps in zip(rows, completions, programs, strict=True)
-    ]
+    graded = [(cs, [verdicts[p] for p in ps]) for cs, ps in zip(completions, programs, strict=True)]
     ids = item_ids(rows, "task_id")
-    items = _items(ids, [_measure(cs, vs) for _, cs, vs in graded])
-    samples = [_sample(name, *item) for name, item in zip(ids, graded, strict=True)]
+    items = _items(ids, [_measure(*item) for item in graded])
+    asked = [prompt_text(spec.template, row) for row in rows]
+    samples = [_sample(name, text, *item) for name, text, item in zip(ids, asked, graded, strict=True)]
     return Result(tuple(mean(i.metric, i.values) for i in items), items, samples)
 
 
@@ -108,7 +107,7 @@ def _execute(programs: set[str], timeout: float) -> dict[str, Verdict]:
 def _measure(completions: list[Completion], verdicts: list[Verdict]) -> Values:
     """Every metric of one problem; those that do not exist for it are left out."""
     n = len(completions)
-    outcomes = Counter(v.outcome for v in verdicts)
+    outcomes: Counter[str] = Counter(v.outcome for v in verdicts)
     right = {c.text for c, v in zip(completions, verdicts, strict=True) if v.outcome == "passed"}
     wrong = {c.text for c, v in zip(completions, verdicts, strict=True) if v.outcome != "passed"}
     values = {f"pass@{k}": pass_at_k(n, outcomes["passed"], k) for k in (1, 10) if k <= n}
@@ -131,9 +130,7 @@ def _items(ids: tuple[str, ...], measured: list[Values]) -> tuple[ItemValues, ..
     return tuple(items)
 
 
-def _sample(
-    name: str, row: dict[str, Any], completions: list[Completion], verdicts: list[Verdict]
-) -> dict[str, Any]:
+def _sample(name: str, asked: str, completions: list[Completion], verdicts: list[Verdict]) -> dict[str, Any]:
     """One problem: each different answer once, with how often it was given and what became of it."""
     counts = Counter(c.text for c in completions)
     fates = {c.text: v for c, v in zip(completions, verdicts, strict=True)}
@@ -142,4 +139,4 @@ def _sample(
         for text, count in counts.most_common()
     ]
     passed = sum(v.outcome == "passed" for v in verdicts)
-    return {"id": name, "asked": row["prompt"], "answered": answers, "passed": passed, "samples": len(completions)}
+    return {"id": name, "asked": asked, "answered": answers, "passed": passed, "samples": len(completions)}

@@ -8,8 +8,8 @@ is predicted once.
     template   the response and its end-of-text, behind its prompt; cut at `seq_len`, as training cuts it. Rows whose
                prompt alone fills `seq_len` have nothing to score and are left out.
 
-nats_per_token is the sum over all documents divided by all scored tokens, so long documents weigh more; bits_per_byte is
-the same sum / ln 2 divided by the UTF-8 bytes of the scored text, which does not depend on the tokenizer. The item
+nats_per_token is the sum over all documents divided by all scored tokens, so long documents weigh more; bits_per_byte
+is the same sum / ln 2 divided by the UTF-8 bytes of the scored text, which does not depend on the tokenizer. The item
 values are each document's own; the item rows `scored_tokens` and `scored_bytes` hold the weights that turn them into
 the metric.
 """
@@ -74,7 +74,7 @@ def _text(text: str, seq_len: int, tokenizer: Any) -> _Document:
 def _responses(rows: list[dict[str, Any]], spec: HeldOut, tokenizer: Any) -> list[_Document]:
     _need(rows, ("prompt", "response"), spec)
     rendered = render_all(str(spec.template), [(r["prompt"], r["response"]) for r in rows], tokenizer)
-    return [_response(p, r, row["response"], spec.seq_len, tokenizer) for (p, r), row in zip(rendered, rows, strict=True)]
+    return [_response(*ids, r["response"], spec.seq_len, tokenizer) for ids, r in zip(rendered, rows, strict=True)]
 
 
 def _response(prompt: list[int], response: list[int], text: str, seq_len: int, tokenizer: Any) -> _Document:

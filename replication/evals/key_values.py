@@ -15,7 +15,7 @@ GROW_ROWS = 1.5
 
 
 class KeyValues:
-    """Per layer: keys and values of shape (rows, heads, columns, width), with room behind the rows and columns filled."""
+    """Per layer: keys and values (rows, heads, columns, width), with room behind the filled rows and columns."""
 
     def __init__(self) -> None:
         self.rows = 0

@@ -18,7 +18,7 @@ from typing import Any
 from replication.config import Maths
 from replication.data.sources import documents
 from replication.evals.generate import Completion, Generator, Sampling
-from replication.evals.prompts import prompt_ids
+from replication.evals.prompts import prompt_ids, prompt_text
 from replication.evals.result import ItemValues, Result, item_ids, mean
 
 STRICT = re.compile(r"#### (\-?[0-9\.\,]+)")
@@ -32,7 +32,9 @@ def score(spec: Maths, generator: Generator, seed: int) -> Result:
     rows = list(documents(spec.source))
     prompts = [prompt_ids(spec.template, row, generator.tokenizer) for row in rows]
     answers = generator.generate(prompts, Sampling(max_tokens=spec.max_tokens, stop=spec.stop, seed=seed))
-    samples = [_grade(*item) for item in zip(item_ids(rows), rows, (a[0] for a in answers), strict=True)]
+    graded = [_grade(row, answer) for row, (answer,) in zip(rows, answers, strict=True)]
+    asked = [prompt_text(spec.template, row) for row in rows]
+    samples = [{"id": i, "asked": a} | g for i, a, g in zip(item_ids(rows), asked, graded, strict=True)]
     ids = tuple(sample["id"] for sample in samples)
     items = tuple(ItemValues(m, ids, tuple(float(s[m]) for s in samples)) for m in METRICS)
     return Result(tuple(mean(i.metric, i.values) for i in items), items, samples)
@@ -60,12 +62,10 @@ def normalise(answer: str) -> str:
     return re.sub(r"\.$", "", answer)
 
 
-def _grade(name: str, row: dict[str, Any], answer: Completion) -> dict[str, Any]:
+def _grade(row: dict[str, Any], answer: Completion) -> dict[str, Any]:
     gold = normalise(str(row["answer"]))
     strict, flexible = strict_answer(answer.text), flexible_answer(answer.text)
     return {
-        "id": name,
-        "asked": row["question"],
         "answered": answer.text,
         "gold": gold,
         "extracted": strict,

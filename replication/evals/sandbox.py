@@ -4,14 +4,14 @@ Each worker is a zygote (zygote.py): a small Python process that forks one child
 
     time         `timeout` seconds, not counting those it waited for a processor on a busy machine
     memory       1 GiB of address space; core dumps off
-    processes    none of its own, no threads; what it leaves behind is killed
-    files        an empty folder as working folder, HOME and TMPDIR, 64 MiB in all, 16 MiB a file; removed after it
+    processes    no limit of its own would stop root, so see below; what is left behind is killed
+    files        an empty folder as working folder, HOME and TMPDIR, 16 MiB a file (64 MiB in all in its own mounts)
     environment  empty; stdin, stdout and stderr are /dev/null; no file descriptor of the caller
 
-and, as far as the system allows (`isolation()` says how far; Linux gives all of it to root, and to users where
-unprivileged namespaces are on): its own process numbers, so that it can signal nobody; its own network without
-an interface; another user than root; and Landlock, under which it reads Python and the system libraries and
-nothing else, and writes its folder alone.
+and, on Linux (`isolation()` says which of these stand here): a seccomp filter that refuses new processes, threads,
+signals and sockets; Landlock, under which it reads Python and the system libraries and nothing else, and writes
+its folder alone; and, for root and where users may have namespaces, its own process numbers and a network
+without an interface.
 
 A verdict counts only with a token that is drawn for each program. So leaving early (os._exit, sys.exit), writing to the
 pipe or dying is not passing.
@@ -21,8 +21,8 @@ Not covered:
     is a guard against accidents and lazy cheating, not against an adversary that knows this file;
   - tests that can be fooled from inside, such as an object that is equal to everything;
   - faults in the kernel or in CPython that let a process out; the memory of several workers together;
-  - where neither Landlock nor another user is to be had (macOS, old kernels, hardened containers): reading and
-    deleting the caller's files. Run it in a container there.
+  - where there is no Landlock (macOS, kernels before 5.13): reading and deleting the caller's files; without seccomp:
+    signals to the caller's processes. Run it in a container there.
 
 A program that times out without having had its processor time is run again, alone, once.
 """
@@ -46,6 +46,8 @@ Outcome = Literal["passed", "assertion", "exception", "syntax", "timeout", "memo
 
 # A program that used this share of its limit was not kept from running.
 BUSY = 0.9
+# Programs a worker takes at a time. Their answers fit into a pipe, so neither side can block the other.
+PORTION = 8
 
 _LOG = logging.getLogger(__name__)
 _ZYGOTE = Path(__file__).with_name("zygote.py")
@@ -98,16 +100,21 @@ class _Zygote:
         self._stop()
         self._folder.cleanup()
 
-    def judge(self, program: str, timeout: float) -> Verdict:
-        """Run one program. Where it takes its zygote down, it has failed, and there is a new zygote."""
-        try:
-            self._send({"program": program, "timeout": timeout})
-            answer = self._receive()
-        except (BrokenPipeError, EOFError):
-            self._stop()
-            self._start()
-            return Verdict("exception", "it took the process that watched it down", 0.0, 0.0)
-        return Verdict(answer["outcome"], answer["detail"], answer["wall"], answer["cpu"])
+    def judge(self, programs: Sequence[str], timeout: float) -> list[Verdict]:
+        """Run a few programs in turn. One that takes its zygote down has failed, and there is a new zygote."""
+        verdicts: list[Verdict] = []
+        while len(verdicts) < len(programs):
+            try:
+                # All at once: on a busy machine, waiting for each answer before the next program doubles the time.
+                for program in programs[len(verdicts) :]:
+                    self._send({"program": program, "timeout": timeout})
+                while len(verdicts) < len(programs):
+                    verdicts.append(_verdict(self._receive()))
+            except (BrokenPipeError, EOFError):
+                self._stop()
+                self._start()
+                verdicts.append(Verdict("exception", "it took the process that watched it down", 0.0, 0.0))
+        return verdicts
 
     def _start(self) -> None:
         self._process = subprocess.Popen(
@@ -159,25 +166,30 @@ def _share(
     """Let `workers` threads, each with its zygote, take programs until none is left."""
     if not places:
         return
-    left, lock = iter(places), threading.Lock()
+    left, lock = iter([places[i : i + PORTION] for i in range(0, len(places), PORTION)]), threading.Lock()
 
     def work() -> None:
         with _Zygote() as zygote:
-            for place in _taking(left, lock):
-                verdicts[place] = zygote.judge(programs[place], timeout)
+            for portion in _taking(left, lock):
+                found = zygote.judge([programs[place] for place in portion], timeout)
+                verdicts.update(zip(portion, found, strict=True))
 
     with ThreadPoolExecutor(workers) as pool:
         for future in [pool.submit(work) for _ in range(workers)]:
             future.result()
 
 
-def _taking(left: Iterator[int], lock: threading.Lock) -> Iterator[int]:
+def _taking(left: Iterator[Sequence[int]], lock: threading.Lock) -> Iterator[Sequence[int]]:
     while True:
         with lock:
-            place = next(left, None)
-        if place is None:
+            portion = next(left, None)
+        if portion is None:
             return
-        yield place
+        yield portion
+
+
+def _verdict(answer: dict[str, Any]) -> Verdict:
+    return Verdict(answer["outcome"], answer["detail"], answer["wall"], answer["cpu"])
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:

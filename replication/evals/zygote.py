@@ -1,8 +1,9 @@
 """The process that executes generated programs: `sandbox.py` starts it, one per worker, and feeds it programs.
 
-A zygote is a Python that has imported what programs import (and nothing of this project). For each program it forks a
-child, which gives up its rights, executes the program and reports; the zygote watches the clock, kills, cleans up and
-answers. A fork costs about a millisecond; a new interpreter costs twenty.
+A zygote is a Python that has imported what most programs import, and nothing of this project: every module with a
+library behind it makes forks dearer (random, hashlib and decimal double their cost). For each program it forks a child,
+which gives up its rights, executes the program and reports; the zygote watches the clock, kills, cleans up and answers.
+A fork costs about a millisecond; a new interpreter costs twenty.
 
     sandbox.py --(length, json)--> zygote --fork--> child: limits, then exec(program)
                <------- json ------        <-pipe-- token + outcome
@@ -20,23 +21,19 @@ import contextlib
 import copy
 import ctypes
 import dataclasses
-import datetime
 import functools
 import gc
-import hashlib
 import heapq
 import itertools
 import json
 import math
 import os
-import random
 import re
 import resource
 import select
 import shutil
 import signal
 import stat
-import statistics
 import string
 import struct
 import sys
@@ -46,11 +43,13 @@ from collections.abc import Callable
 from types import CodeType
 
 # Bounds of one program. Address space is generous for pure Python; a bomb meets it within a second.
-MEMORY_BYTES = 1 << 30
-FILE_BYTES = 16 << 20
+LIMITS = (
+    (resource.RLIMIT_AS, 1 << 30),
+    (resource.RLIMIT_FSIZE, 16 << 20),
+    (resource.RLIMIT_NOFILE, 64),
+    (resource.RLIMIT_CORE, 0),
+)
 FOLDER_BYTES = 64 << 20
-OPEN_FILES = 64
-NOBODY = 65534
 # A verdict is shorter; a program that floods the pipe is not read further.
 ANSWER_BYTES = 1 << 16
 # A starved program gets its waiting time back, up to this many times its limit.
@@ -65,9 +64,9 @@ PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 22, 38
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
 LANDLOCK_READ = 0b1101  # execute, read file, read directory
 LANDLOCK_FILE_ONLY = 0b1000_0000_0000_0111 | 1 << 14  # rights a file (not a folder) can carry
-# System calls that are refused, by machine: (audit name of the architecture, numbers). In order: clone, clone3, fork, vfork,
-# execve, execveat, kill, tkill, tgkill, pidfd_send_signal, socket, ptrace, process_vm_readv, process_vm_writev, mount,
-# unshare, setns, io_uring_setup, bpf. Arm has no fork and vfork.
+# System calls that are refused, by machine: (audit name of the architecture, numbers). In order: clone, clone3, fork,
+# vfork, execve, execveat, kill, tkill, tgkill, pidfd_send_signal, socket, ptrace, process_vm_readv, process_vm_writev,
+# mount, unshare, setns, io_uring_setup, bpf. Arm has no fork and vfork.
 REFUSED = {
     "x86_64": (0xC000003E, (56, 435, 57, 58, 59, 322, 62, 200, 234, 424, 41, 101, 310, 311, 165, 272, 308, 425, 321)),
     "aarch64": (0xC00000B7, (220, 435, 221, 281, 129, 130, 131, 424, 198, 117, 270, 271, 40, 97, 268, 425, 280)),
@@ -83,9 +82,13 @@ class Cell:
     own_network: bool = False
     own_mounts: bool = False
     sees_waiting: bool = True  # /proc shows this process's children
-    drops_user: bool = False
     rules: int | None = None  # Landlock ruleset: file descriptor
     filter: ctypes.Array | None = None  # seccomp program
+
+    @property
+    def folder(self) -> str:
+        """Where a program runs, empty at its start."""
+        return f"{self.base}/program"
 
     def describe(self) -> dict[str, bool]:
         """What holds here, for a manifest or a warning."""
@@ -93,7 +96,6 @@ class Cell:
             "own_processes": self.own_processes,
             "own_network": self.own_network,
             "own_temporary_files": self.own_mounts,
-            "other_user": self.drops_user,
             "files_closed": self.rules is not None,
             "no_new_processes": self.filter is not None,
         }
@@ -111,29 +113,30 @@ def main() -> None:
         _enter_namespaces(cell, libc)
         cell.rules = _landlock_rules(cell.base, libc)
         cell.filter = _seccomp_filter()
-    cell.drops_user = _can_be_nobody()
+        libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    # What children can inherit is set here: every page a child touches is copied, so its first steps are dear.
+    for kind, bound in LIMITS:
+        _limit(kind, bound)
+    os.environ.clear()
+    os.environ.update(HOME=cell.folder, TMPDIR=cell.folder, OMP_NUM_THREADS="1")
     gc.collect()
     gc.freeze()  # or the first collection in every child would copy all pages
     _send(answers, cell.describe())
-    serial = 0
     while (command := _receive(commands)) is not None:
-        serial += 1
-        _send(answers, _judge(command, cell, libc, f"{cell.base}/{serial}"))
+        _send(answers, _judge(command, cell, libc))
 
 
 # ---------------------------------------------------------------- one program
 
 
-def _judge(command: dict, cell: Cell, libc: ctypes.CDLL | None, folder: str) -> dict:
+def _judge(command: dict, cell: Cell, libc: ctypes.CDLL | None) -> dict:
     token = os.urandom(16)
-    os.mkdir(folder, 0o700)
-    if cell.drops_user:
-        os.chown(folder, NOBODY, NOBODY)
+    os.mkdir(cell.folder, 0o700)
     read, write = os.pipe()
     started = time.monotonic()
     pid = os.fork()
     if pid == 0:
-        _child(command, cell, libc, folder, write, token)
+        _child(command, cell, libc, write, token)
     os.close(write)
     answer, late = _listen(read, pid, token, command["timeout"], cell)
     wall = time.monotonic() - started
@@ -141,7 +144,7 @@ def _judge(command: dict, cell: Cell, libc: ctypes.CDLL | None, folder: str) -> 
     _, status, usage = os.wait4(pid, 0)
     _reap(cell)
     os.close(read)
-    _remove(folder)
+    _remove(cell)
     outcome, detail = _verdict(answer, token, status, late)
     return {"outcome": outcome, "detail": detail, "wall": wall, "cpu": usage.ru_utime + usage.ru_stime}
 
@@ -203,24 +206,26 @@ def _reap(cell: Cell) -> None:
             os.wait()
 
 
-def _remove(folder: str) -> None:
+def _remove(cell: Cell) -> None:
     try:
-        os.rmdir(folder)
+        os.rmdir(cell.folder)
     except OSError:
-        # Not empty, or the program took the rights away; what cannot be removed now goes with the base folder.
+        # Not empty, or the program took its own rights away. What still cannot be removed makes room for the next.
         with contextlib.suppress(OSError):
-            os.chmod(folder, 0o700)
-        shutil.rmtree(folder, ignore_errors=True)
+            os.chmod(cell.folder, 0o700)
+        shutil.rmtree(cell.folder, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(cell.folder, f"{cell.base}/{time.monotonic_ns()}")
 
 
 # ---------------------------------------------------------------- the child
 
 
-def _child(command: dict, cell: Cell, libc: ctypes.CDLL | None, folder: str, write: int, token: bytes) -> typing.NoReturn:
+def _child(command: dict, cell: Cell, libc: ctypes.CDLL | None, write: int, token: bytes) -> typing.NoReturn:
     # Bound before the program can rebind them.
     leave, say, passed = os._exit, os.write, token + b"passed\n"
     try:
-        _give_up_rights(command, cell, libc, folder, write)
+        _give_up_rights(command, cell, libc, write)
         outcome, detail = _execute(command["program"])
         say(write, passed if outcome == "passed" else token + f"{outcome}\t{detail}\n".encode(errors="replace"))
     finally:
@@ -257,39 +262,22 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"[:300].replace("\n", " ").replace("\t", " ")
 
 
-def _give_up_rights(command: dict, cell: Cell, libc: ctypes.CDLL | None, folder: str, write: int) -> None:
+def _give_up_rights(command: dict, cell: Cell, libc: ctypes.CDLL | None, write: int) -> None:
     os.setsid()
     _close_but(write, *([] if cell.rules is None else [cell.rules]))
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(HOME=folder, TMPDIR=folder, OMP_NUM_THREADS="1")
-    if cell.drops_user:
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-    if libc is not None:
-        libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    os.chdir(cell.folder)
     if libc is not None and cell.rules is not None:
         if libc.syscall(LANDLOCK_RESTRICT, cell.rules, 0):
             raise OSError(ctypes.get_errno(), "landlock_restrict_self")
         os.close(cell.rules)
-    _limit_all(math.ceil(command["timeout"]) + 1)
+    seconds = math.ceil(command["timeout"]) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     if libc is not None and cell.filter is not None:
         program = struct.pack("@HP", len(cell.filter) // 8, ctypes.addressof(cell.filter))
         if libc.prctl(PR_SET_SECCOMP, 2, program, 0, 0):
             raise OSError(ctypes.get_errno(), "PR_SET_SECCOMP")
-
-
-def _limit_all(seconds: int) -> None:
-    for kind, bound in (
-        (resource.RLIMIT_CPU, seconds),
-        (resource.RLIMIT_AS, MEMORY_BYTES),
-        (resource.RLIMIT_FSIZE, FILE_BYTES),
-        (resource.RLIMIT_NOFILE, OPEN_FILES),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NPROC, 0),
-    ):
-        _limit(kind, bound)
+    else:
+        _limit(resource.RLIMIT_NPROC, 0)
 
 
 def _close_but(*kept: int) -> None:
@@ -329,22 +317,6 @@ def _enter_namespaces(cell: Cell, libc: ctypes.CDLL) -> None:
     libc.mount(None, b"/", None, MS_REC_PRIVATE, None)
     cell.own_mounts = libc.mount(b"tmpfs", cell.base.encode(), b"tmpfs", MS_NOSUID_NODEV, size) == 0
     cell.sees_waiting = libc.mount(b"proc", b"/proc", b"proc", MS_NOSUID_NODEV, None) == 0
-
-
-def _can_be_nobody() -> bool:
-    """Whether a child may become another user and still read the standard library."""
-    if os.getuid() != 0:
-        return False
-    if pid := os.fork():
-        return os.waitpid(pid, 0)[1] == 0
-    try:
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-        with open(json.__file__, "rb"):
-            os._exit(0)
-    finally:
-        os._exit(1)
 
 
 def _landlock_rules(base: str, libc: ctypes.CDLL) -> int | None:

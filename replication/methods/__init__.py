@@ -7,13 +7,15 @@ The loop calls `on_step` after every optimiser step and knows no method by name.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from transformers import PreTrainedModel
 
 from replication.config import Full, LoRA, Method
 from replication.methods import full, lora
 from replication.methods.attached import Attached
 
-METHODS = {Full: full.attach, LoRA: lora.attach}
+METHODS: dict[type, Callable[..., Attached]] = {Full: full.attach, LoRA: lora.attach}
 
 
 def attach(model: PreTrainedModel, method: Method, *, seed: int) -> Attached:

@@ -14,7 +14,9 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
+
+from replication.models import load_model
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,6 @@ class Factors:
         return self.b @ self.a
 
 
-def load_model(base: str | Path, *, revision: str | None = None, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """A causal language model from a local folder or a hub id, without its attention cache for training."""
-    return AutoModelForCausalLM.from_pretrained(str(base), revision=revision, dtype=dtype)
-
-
 def is_adapter(checkpoint: Path) -> bool:
     """Whether a checkpoint holds an adapter, not a whole model."""
     return (checkpoint / "adapter_config.json").is_file()
@@ -43,7 +40,7 @@ def load_merged(base: str | Path, checkpoint: Path) -> PreTrainedModel:
     """The tuned model of a checkpoint in fp32; an adapter is merged into a fresh copy of the base."""
     if not is_adapter(checkpoint):
         return load_model(checkpoint)
-    wrapped = PeftModel.from_pretrained(load_model(base), str(checkpoint))  # type: ignore[arg-type]
+    wrapped = PeftModel.from_pretrained(load_model(base), str(checkpoint))
     return wrapped.merge_and_unload(safe_merge=True)
 
 

@@ -15,9 +15,7 @@ from replication.tasks.stream import Sequence, Stream
 
 def open_stream(task: IFT, run: Run, tokenizer: PreTrainedTokenizerBase, *, cache: Path) -> Stream:
     """Sequences of `run.seq_len` tokens, each filled with whole documents by best fit."""
-    shards = tokens.prepare_instruct(
-        task.source, task.template, tokenizer, cache, loss_on_prompt=task.loss_on_prompt
-    )
+    shards = tokens.prepare_instruct(task.source, task.template, tokenizer, cache, loss_on_prompt=task.loss_on_prompt)
     bins = packing.bins(shards, run.seq_len)
 
     def sequence(i: int) -> Sequence:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,14 +59,14 @@ def supervised(batch: dict[str, torch.Tensor]) -> int:
     return int((batch["labels"][:, 1:] != IGNORED).sum())
 
 
-def loss(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, int]:
+def loss(forward: Callable[..., Any], batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, int]:
     """Summed cross-entropy in nats and the number of positions in it.
 
     No attention mask is passed and no cache is used: with position ids that restart at every document, transformers
     then keeps packed documents apart by itself; with a mask it silently would not.
     """
     inputs = {k: v for k, v in batch.items() if k != "labels"}
-    logits = model(**inputs, use_cache=False).logits[:, :-1]
+    logits = forward(**inputs, use_cache=False).logits[:, :-1]
     labels = batch["labels"][:, 1:]
     total = functional.cross_entropy(
         logits.reshape(-1, logits.shape[-1]).float(), labels.reshape(-1), ignore_index=IGNORED, reduction="sum"

@@ -136,6 +136,23 @@ def test_an_adapter_merged_equals_the_merged_model(base: Path, tmp_path: Path, g
     assert [sum(s.which == w for s in pair) for w in ("base", "tuned", "change")] == [LAYERS * 7] * 3
 
 
+def test_an_adapter_saved_by_peft_has_the_change_that_peft_merges(tiny_model: Path, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=list(weights.MODULES), init_lora_weights=False)
+    wrapped = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), config)
+    wrapped.save_pretrained(tmp_path / "adapter")
+    wrapped.merge_and_unload().save_pretrained(tmp_path / "merged")
+    by_factors = {s.matrix: s for s in spectra.of_change(tiny_model, tmp_path / "adapter")}
+    by_difference = {s.matrix: s for s in spectra.of_change(tiny_model, tmp_path / "merged")}
+    assert set(by_factors) == set(by_difference) and len(by_factors) == 2 * 7
+    for matrix, spectrum in by_factors.items():
+        assert spectrum.values == pytest.approx(by_difference[matrix].values[:4], rel=1e-4)
+        assert spectrum.shape == by_difference[matrix].shape
+
+
 def test_shards_are_read_like_one_file(base: Path, tmp_path: Path) -> None:
     tensors = weights_of(base)
     names = sorted(tensors)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from analysis import verdicts
+from analysis import evidence, verdicts
 from experiments.claims import CLAIMS
 from replication.stats import Estimate
 
@@ -26,7 +27,8 @@ def _spectra(early: float, late: float, mlp: float, ends: float, *, floor: float
                 made.append(
                     {
                         "study": "cpt_code", "arm": "full", "which": "change", "length": length, "seed": 0,
-                        "layer": layer, "module": module, "rank90": 60 * value, "rank90_noise": 60, "floor_ratio": floor,
+                        "layer": layer, "module": module, "rank90": 60 * value, "rank90_noise": 60,
+                        "floor_ratio": floor,
                     }
                 )  # fmt: skip
     return made
@@ -50,7 +52,7 @@ def test_a_world_as_the_paper_says_supports_every_part(make_study: Callable[...,
 
 def test_arms_that_do_not_differ_are_not_supported(make_study: Callable[..., Any], paper_truth: Any) -> None:
     made, _ = verdicts.verdicts(
-        make_study(lambda s, a, n: paper_truth(s, a if a == "base" else "full", n), items=600), []
+        make_study(lambda s, a, n: paper_truth(s, a if a == "base" else "full", n), items=450), []
     )
     answers = _answers(made)
     assert answers["C1", "full above every rank", "cpt_code"] == "not supported"
@@ -63,7 +65,7 @@ def test_arms_that_do_not_differ_are_not_supported(make_study: Callable[..., Any
 
 def test_one_rank_that_matches_refutes_every_rank(make_study: Callable[..., Any], paper_truth: Any) -> None:
     made, _ = verdicts.verdicts(
-        make_study(lambda s, a, n: paper_truth(s, "full" if a == "r16" else a, n), items=600), []
+        make_study(lambda s, a, n: paper_truth(s, "full" if a == "r16" else a, n), items=700, only=("cpt_code",)), []
     )
     row = next(r for r in made if r["part"] == "full above every rank" and r["setting"] == "cpt_code")
     assert row["answer"] == "not supported"
@@ -71,12 +73,20 @@ def test_one_rank_that_matches_refutes_every_rank(make_study: Callable[..., Any]
     assert all(rank in row["evidence"] for rank in ("r1", "r4", "r16"))
 
 
+def test_models_that_did_nothing_are_not_called_equal(make_study: Callable[..., Any], paper_truth: Any) -> None:
+    tables = make_study(lambda s, a, n: paper_truth(s, "base", n), items=300, seeds=(0,))
+    made, _ = verdicts.verdicts(tables, [])
+    equal = [r for r in made if r["rule"] == "equal"]
+    assert len(equal) == 5 and {r["answer"] for r in equal} == {"undecided"}
+    assert all("did not clearly move" in r["evidence"] for r in equal)
+
+
 def test_few_items_leave_small_gaps_undecided(make_study: Callable[..., Any], paper_truth: Any) -> None:
     def narrow(study: str, arm: str, length: float) -> dict[str, float]:
         scores = paper_truth(study, "full" if arm != "base" else arm, length)
         return scores | {"learning": scores["learning"] - 0.15 - 0.03 * (arm != "full")}
 
-    made, _ = verdicts.verdicts(make_study(narrow, items=30, seeds=(0,)), [])
+    made, _ = verdicts.verdicts(make_study(narrow, items=30, seeds=(0,), only=("cpt_math",)), [])
     row = next(r for r in made if r["part"] == "full above every rank" and r["setting"] == "cpt_math")
     assert row["answer"] == "undecided"
     assert row["mde"] > 0.03
@@ -91,11 +101,18 @@ def test_spread_between_seeds_widens_the_interval(make_study: Callable[..., Any]
         assert row["covers"] == "items and seeds"
         return row["high"] - row["low"]
 
-    assert width(make_study(spread=0.1)) > 2 * width(make_study(spread=0.0))
+    assert width(make_study(items=120, spread=0.1, only=("cpt_code",))) > 2 * width(
+        make_study(items=120, only=("cpt_code",))
+    )
 
 
 def test_missing_runs_are_listed_and_not_invented(make_study: Callable[..., Any]) -> None:
-    made, missing = verdicts.verdicts(make_study(leave_out=lambda run: run.study == "cpt_code" and run.rank == 16), [])
+    made, missing = verdicts.verdicts(
+        make_study(
+            items=200, only=("cpt_code", "cpt_math"), leave_out=lambda run: run.study == "cpt_code" and run.rank == 16
+        ),
+        [],
+    )
     row = next(r for r in made if r["part"] == "gap grows" and r["setting"] == "cpt_code")
     assert row["answer"] == "undecided"
     assert row["effect"] is None and row["low"] is None and row["mde"] is None
@@ -108,21 +125,42 @@ def test_missing_runs_are_listed_and_not_invented(make_study: Callable[..., Any]
 
 
 def test_a_seed_that_one_arm_lacks_is_left_out_of_the_comparison(make_study: Callable[..., Any]) -> None:
-    tables = make_study(leave_out=lambda run: run.study == "cpt_code" and run.rank == 16 and run.seed == 2)
+    tables = make_study(
+        items=60, only=("cpt_code", "cpt_math"), leave_out=lambda r: (r.study, r.rank, r.seed) == ("cpt_code", 16, 2)
+    )
     made, _ = verdicts.verdicts(tables, [])
     seeds = {r["setting"]: r["seeds"] for r in made if r["part"] == "gap grows"}
     assert seeds == {"cpt_code": 2, "cpt_math": 3}
 
 
+def test_what_a_small_scale_cannot_ask_is_not_asked(scale: Any) -> None:
+    """One rank and one length: nothing is compared with itself."""
+    short = tuple((n, replace(s, lengths=s.lengths[:1])) for n, s in scale.settings)
+    small = replace(scale, ranks=(4,), settings=short)
+    asked = {part.id for claim in CLAIMS for part in claim.parts if evidence.scopes(small, part)}
+    assert {
+        "full above every rank",
+        "low rank behind",
+        "low rank forgets less",
+        "instruction tuning forgets more",
+    } <= asked
+    assert not asked & {"gap grows", "rank orders learning", "grows with rank", "grows with duration", "rank is a knob"}
+    assert "middle rank not enough for code" not in asked
+    alone = replace(scale, settings=scale.settings[:1])
+    assert not evidence.scopes(alone, next(p for c in CLAIMS for p in c.parts if p.id == "code forgets more"))
+
+
 def test_ranks_below_the_highest_lora_rank_are_not_supported(make_study: Callable[..., Any]) -> None:
-    tables = make_study(items=50, seeds=(0,))
+    tables = make_study(items=50, seeds=(0,), only=("cpt_code",))
     low, _ = verdicts.verdicts(tables, _spectra(0.1, 0.1, 0.0, 0.0))
     answers = {r["part"]: r["answer"] for r in low if r["claim"] == "C8"}
     assert answers["above the LoRA ranks"] == answers["MLP above attention"] == "not supported"
 
 
 def test_ranks_of_rounding_are_not_counted(make_study: Callable[..., Any]) -> None:
-    made, missing = verdicts.verdicts(make_study(items=50, seeds=(0,)), _spectra(**AS_THE_PAPER, floor=0.5))
+    made, missing = verdicts.verdicts(
+        make_study(items=50, seeds=(0,), only=("cpt_code",)), _spectra(**AS_THE_PAPER, floor=0.5)
+    )
     assert {r["answer"] for r in made if r["claim"] == "C8"} == {"undecided"}
     assert any("rounding" in m.what for m in missing)
 
@@ -156,4 +194,4 @@ def test_the_table_names_every_part_and_says_what_one_seed_means(make_study: Cal
     text = verdicts.table(made)
     assert all(row["part"] in text for row in made if row["part"] != "overall")
     assert "missing" in text and "One seed" in text
-    assert max(len(line) for line in text.splitlines()) <= 130
+    assert max(len(line) for line in text.splitlines()) <= 132

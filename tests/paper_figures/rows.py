@@ -192,13 +192,26 @@ def _spectra(scale: Scale, rng: np.random.Generator) -> list[dict]:
                         "length": length, "step": 100, "tokens": int(length * (1 if s.regime == "cpt" else 1e5)),
                         "layer": layer, "module": module, "rows": down, "cols": across, "which": "change",
                         "rank90": int(noise * (0.35 + 0.08 * place + 0.05 * layer) + rng.integers(0, 4)),
-                        "rank90_noise": noise,
+                        "rank90_noise": noise, "floor_ratio": 0.4 if place == 0 and layer == 0 else 0.01,
                     })  # fmt: skip
     return rows
 
 
 def _spectrum_lines() -> list[dict]:
-    return []
+    rows = []
+    for study, arm, which, length, size in (
+        ("base", "base", "base", 0.0, 30.0), ("cpt_code", "full", "change", 50_000.0, 1.0),
+        ("cpt_code", "full", "change", 400_000.0, 3.0), ("cpt_code", "full", "tuned", 400_000.0, 31.0),
+        ("cpt_code", "r16", "change", 400_000.0, 2.0),
+    ):  # fmt: skip
+        count = 16 if arm == "r16" else 128
+        rows.append({
+            "study": study, "run": f"{study}/{arm}", "arm": arm, "rank": 16 if arm == "r16" else None, "seed": 0,
+            "length": length, "step": 100, "tokens": int(length), "layer": 3, "module": "q_proj", "which": which,
+            "rows": 128, "cols": 128, "singular": [size * math.exp(-4 * i / count) for i in range(count)],
+            "noise": [size * 0.4 * (1 - i / 129) for i in range(128)],
+        })  # fmt: skip
+    return rows
 
 
 def _diversity(scale: Scale) -> list[dict]:

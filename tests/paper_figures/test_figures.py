@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 
 import pytest
 from matplotlib.colors import to_hex
@@ -15,6 +16,7 @@ from paper_figures import (
     fig3_tradeoff,
     fig5_diversity,
     fig6_spectra,
+    figS7_spectrum,
     lines,
     style,
 )
@@ -73,7 +75,7 @@ def test_a_missing_cell_is_named_and_not_drawn(study):
     inputs = with_table(study.inputs, curves=curves)
     assert fig1_learning.missing(inputs) == ["cpt_math r4 at 100k tokens"]
     line = drawn_line(fig1_learning.draw(inputs)["fig1_learning"].axes[1], style.colour("r4", study.scale.ranks))
-    assert len(line.get_ydata()) == 3
+    assert [math.isnan(y) for y in line.get_ydata()] == [False, True, False, False]  # broken, not bridged
 
 
 def test_a_complete_study_misses_nothing(study):
@@ -118,7 +120,23 @@ def test_spectra_stand_beside_the_noise_of_their_shape_and_the_lora_ranks(study)
         heights[line.get_linestyle()].append(line.get_ydata()[0])
     assert heights["--"] == [91.0]
     assert sorted(heights[":"]) == [1, 4, 16]
-    assert len(heights["-"]) == 4  # one line per checkpoint
+    lines = [line for line in panel.lines if line.get_linestyle() == "-"]
+    assert len(lines) == 4  # one per checkpoint
+
+
+def test_a_rank_lost_in_rounding_has_a_hollow_mark(study):
+    panel = fig6_spectra.draw(study.inputs)["fig6_spectra"].axes[0]
+    faces = [[to_hex(face) for face in marks.get_facecolor()] for marks in panel.collections]
+    assert [row.count(style.PAPER) for row in faces] == [1, 0, 0, 0]  # earliest checkpoint, first layer
+    assert faces[0][0] == style.PAPER
+
+
+def test_a_whole_spectrum_is_drawn_value_for_value(study):
+    left, right = figS7_spectrum.draw(study.inputs)["figS7_spectrum"].axes
+    drawn = {tuple(line.get_ydata()) for line in left.lines}
+    assert {tuple(row["singular"]) for row in study.inputs.tables["spectrum_lines"]} <= drawn
+    assert figS7_spectrum.shares([2.0, 1.0, 1.0]) == pytest.approx([4 / 6, 5 / 6, 1.0])
+    assert all(line.get_ydata()[-1] == pytest.approx(1.0) for line in right.lines if line.get_linestyle() != ":")
 
 
 def test_arms_keep_their_colour_whatever_else_is_drawn(study):
@@ -149,3 +167,10 @@ def test_the_same_rows_give_the_same_bytes(study):
     once, again = (style.png(fig1_learning.draw(study.inputs)["fig1_learning"]) for _ in range(2))
     assert once == again
     assert Image.open(io.BytesIO(once)).size[0] == round(9.6 * style.DPI)
+
+
+def test_a_study_with_nothing_to_draw_draws_nothing_and_misses_everything(study):
+    inputs = with_table(study.inputs, **{name: [] for name in study.inputs.tables})
+    for module in (fig1_learning, fig2_forgetting, fig3_tradeoff, fig5_diversity, fig6_spectra, figS7_spectrum):
+        assert module.draw(inputs) == {}
+    assert len(fig1_learning.missing(inputs)) == 4 * (4 + 4 + 3 + 3)

@@ -128,7 +128,8 @@ def test_the_reference_stands_beside_the_own_verdict(study):
 def test_missing_cells_are_listed_on_the_page(study, page):
     gaps = report.page(study.inputs, pictures={}, missing=["fig1: cpt_code r4 at 50k tokens"], reference=[])
     assert "fig1: cpt_code r4 at 50k tokens" in gaps
-    assert "have no row" not in page
+    assert "The study has 1 gap." in gaps
+    assert "The study has" not in page
 
 
 def test_one_seed_is_said_and_three_are_not_doubted(study, page):
@@ -154,3 +155,13 @@ def test_a_verdict_without_a_number_says_so(study):
     page = report.page(inputs, pictures={}, missing=[], reference=[])
     assert "no number" in page
     assert "<svg" not in page
+
+
+def test_swept_runs_name_the_command_that_sweeps(study):
+    run = dataclasses.replace(
+        study.inputs.runs[0], study="cpt_code.learning_rates", run="cpt_code.learning_rates/full", seed=100
+    )
+    swept = dataclasses.replace(study.inputs, runs=[*study.inputs.runs, run])
+    page = report.page(swept, pictures={}, missing=[], reference=[])
+    assert "python -m experiments run learning_rates --scale toy" in page
+    assert "57 training runs, 1 seed ·" in page  # the sweep's own seed is not one of the study's

@@ -1,6 +1,9 @@
+import importlib.util
 import io
 import json
 import statistics
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +11,7 @@ import numpy as np
 import pytest
 
 from replication import benchmark
-from replication.benchmark import Ratio, Speed, table
+from replication.benchmark import Child, Ratio, Speed, table
 from replication.benchmark_loops import PROMPT, READY, RESPONSE, Baton, Plan, instructions, run_of
 from replication.pocket import pretrain
 
@@ -71,20 +74,27 @@ def test_the_table_shows_unit_target_and_verdict() -> None:
     assert "8,123" in shown
 
 
+def test_a_comparison_of_unlike_things_reaches_no_target() -> None:
+    assert "INVALID" in table([Ratio("sandbox", "ours / theirs", 9.0, None, None, 5.0, {}, valid=False)])
+
+
 def test_a_loop_that_dies_says_why(tmp_path: Path) -> None:
-    child = benchmark._start(replace(PLAN, loop="no such loop", folder=str(tmp_path)), "side", None)
-    with pytest.raises(RuntimeError, match="'no such loop' ended early: KeyError: 'no such loop'"):
+    log = tmp_path / "log"
+    program = "import sys; print('chatter'); sys.exit('no memory left')"
+    with log.open("w") as stderr:
+        pipe = subprocess.PIPE
+        process = subprocess.Popen([sys.executable, "-c", program], stdin=pipe, stdout=pipe, stderr=stderr, text=True)
+    child = Child(PLAN, process, log)
+    with pytest.raises(RuntimeError, match="'ours' ended early: no memory left"):
         child.ready()
     child.close()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ours", "bare", "trainer_padding", "trl_packing"])
-def test_every_loop_takes_its_turns(tmp_path: Path, name: str) -> None:
-    if name == "trl_packing":
-        pytest.importorskip("trl")
+def test_loops_take_their_turns(tmp_path: Path) -> None:
+    peer = "trl_packing" if importlib.util.find_spec("trl") else "trainer_padding"
     pretrain.save_untrained(tmp_path / "model")
-    plan = replace(PLAN, loop=name, folder=str(tmp_path), data="ift", warm=1, segment=1)
-    speeds = benchmark._measure({name: [plan]})
-    assert len(speeds[name]) == 2
-    assert all(speed.wall > 0 and speed.processor > 0 for speed in speeds[name])
+    plan = replace(PLAN, folder=str(tmp_path), data="ift", warm=1, segment=1)
+    speeds = benchmark._measure({loop: [replace(plan, loop=loop)] for loop in ("ours", peer)})
+    assert {loop: len(each) for loop, each in speeds.items()} == {"ours": 2, peer: 2}
+    assert all(speed.wall > 0 and speed.processor > 0 for each in speeds.values() for speed in each)

@@ -69,7 +69,9 @@ def test_adapters_saved_under_zero_are_whole_and_equal(
     root, _ = trained
     name = replace(run, method=METHODS["lora"]).name()
     reference = load_file(root / "lora-1-0" / "test" / name / "checkpoints/step_000006/adapter_model.safetensors")
-    saved = load_file(root / f"lora-{arrangement}" / "test" / name / "checkpoints/step_000006/adapter_model.safetensors")
+    saved = load_file(
+        root / f"lora-{arrangement}" / "test" / name / "checkpoints/step_000006/adapter_model.safetensors"
+    )
     assert saved.keys() == reference.keys()
     assert all(tensor.numel() > 0 for tensor in saved.values())
     assert all(torch.allclose(saved[key], reference[key], atol=1e-5) for key in reference)

@@ -91,7 +91,9 @@ def test_a_branch_continues_its_trunk_bit_for_bit(run: Run, tmp_path: Path) -> N
     branch = replace(flat, study="branch", budget=trunk.budget, branch=Branch(trunk.name(), 4 * per_step))
     seen = losses_of(branch, tmp_path)
     assert len(seen) == 4
-    ends = [load_file(tmp_path / "test" / r.name() / "checkpoints/step_000008/model.safetensors") for r in (trunk, branch)]
+    ends = [
+        load_file(tmp_path / "test" / r.name() / "checkpoints/step_000008/model.safetensors") for r in (trunk, branch)
+    ]
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
 
 

@@ -8,7 +8,7 @@ from replication.pocket.pretrain import new_tokenizer
 from replication.pocket.template import instruct
 from replication.pocket.tokenizer import save_tokenizer
 
-STRANGE = ["", " ", "\n    ", "a\r\n\tb", "x  =  1\n\n\n", "é ünï ☃ 数", "<s", "1 234.5e-6", "def f(x):\n    return x\n"]
+STRANGE = ["", " ", "\n    ", "a\r\n\tb", "x  =  1\n\n\n", "é ☃ 数", "<s", "1 234.5e-6", "def f(x):\n    return x\n"]
 
 
 def ids(text: str) -> list[int]:

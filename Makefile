@@ -1,0 +1,42 @@
+# Two commands do everything: `make study` and `make test`. Each sets up .venv by itself; Python 3.11+ and pip suffice.
+PYTHON ?= python3
+SCALE ?= pocket
+SEEDS ?= 1
+RUNS ?= runs
+PY := .venv/bin/python
+PIP := $(PYTHON) -m pip --python $(PY) install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: study test lint figures clean
+
+study: .venv/installed
+	$(PY) -m experiments run study --scale $(SCALE) --seeds $(SEEDS) --runs $(RUNS)
+	$(PY) -m experiments collect --scale $(SCALE) --runs $(RUNS) --into $(RUNS)/results --allow-dirty
+	$(PY) -m analysis --scale $(SCALE) --runs $(RUNS) --results $(RUNS)/results --out $(RUNS)/analysis
+	$(PY) -m paper_figures --scale $(SCALE) --results $(RUNS)/results --analysis $(RUNS)/analysis --out $(RUNS)/figures --reference analysis/results
+
+test: .venv/installed-dev
+	$(PY) -m pytest -n 2
+
+lint: .venv/installed-dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+figures: .venv/installed
+	$(PY) -m paper_figures --scale $(SCALE)
+
+clean:
+	rm -rf .venv build *.egg-info
+
+# A virtual environment without pip of its own: works where the ensurepip package is not installed.
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; this is $$($(PYTHON) -V). Try: make PYTHON=python3.12 study"; exit 1; }
+	@echo "setting up .venv (once, about three minutes: torch, transformers, DeepSpeed, ...)"
+	@test -x $(PY) || $(PYTHON) -m venv --without-pip .venv
+	@$(PIP) torch==2.13.0
+	@$(PIP) -e .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	@$(PIP) -e '.[dev]'
+	@touch $@

@@ -1,0 +1,78 @@
+"""The commands as a user types them: all analyses from tables alone, and spectra of a pair of folders."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from analysis import rows, spectra
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def _python(*arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([*([before] if before else []), str(ROOT)])
+    environment = os.environ | {"PYTHONPATH": path}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_all_analyses_run_without_torch_and_keep_tracked_spectra(
+    make_study: Callable[..., Any], scale: Any, tmp_path: Path
+) -> None:
+    make_study(items=20, seeds=(0,))
+    # A torch that cannot be imported, found before the real one, and a scale file that rebuilds the made-up scale.
+    (tmp_path / "blocked").mkdir()
+    (tmp_path / "blocked" / "torch.py").write_text("raise ImportError('no torch on this machine')")
+    (tmp_path / "toy.py").write_text(f"from replication.config import *\nSCALE = {scale!r}\n")
+    out = tmp_path / "out"
+    rows.write(out / "toy" / "spectra.jsonl", [])
+    code = (
+        "import importlib.util, sys; real = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *a: None if name == 'torch' else real(name, *a)\n"
+        f"sys.argv = ['analysis', '--scale', {str(tmp_path / 'toy.py')!r}]\n"
+        f"sys.argv += ['--results', {str(tmp_path)!r}, '--out', {str(out)!r}]\n"
+        "from analysis.__main__ import main; main(); assert 'torch' not in sys.modules"
+    )
+    done = _python("-c", code, before=str(tmp_path / "blocked"))
+    assert done.returncode == 0, done.stderr
+    assert "spectra: skipped, tracked rows kept" in done.stdout
+    assert "full above every rank" in done.stdout
+    written = {path.name for path in (out / "toy").iterdir()}
+    tables = ("curves", "tradeoff", "diversity", "spectra", "verdicts", "missing")
+    assert written == {f"{name}.jsonl" for name in tables}
+
+
+def test_spectra_of_any_pair_run_as_a_script(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for name, extra in (("base", 0.0), ("tuned", 0.1)):
+        (tmp_path / name).mkdir()
+        weight = torch.eye(16) + extra * torch.randn(16, 16, generator=generator)
+        save_file({"model.layers.0.self_attn.q_proj.weight": weight}, tmp_path / name / "model.safetensors")
+    pair = ("--base", str(tmp_path / "base"), "--tuned", str(tmp_path / "tuned"))
+    done = _python("analysis/spectra.py", *pair, "--rows", str(tmp_path / "rows.jsonl"))
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[:2] for line in done.stdout.splitlines()[1:]] == [
+        [which, "q_proj"] for which in ("base", "tuned", "change")
+    ]
+    assert [r["which"] for r in rows.read(tmp_path / "rows.jsonl")] == ["base", "tuned", "change"]
+
+
+def test_a_folder_that_is_not_there_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for tuned in ("no/such/folder", str(tmp_path)):
+        monkeypatch.setattr(sys, "argv", ["spectra.py", "--base", str(tmp_path), "--tuned", tuned])
+        with pytest.raises(SystemExit):
+            spectra.main()
+        shown = capsys.readouterr().err
+        assert "no local folder" in shown or "no *.safetensors" in shown

@@ -1,0 +1,121 @@
+"""Multiple choice against forward passes written out here, and token boundaries against hand-made ids."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from replication.config import Choice, Source
+from replication.evals import evaluate
+from replication.evals.choice import encode_pairs
+from replication.evals.generate import TransformersGenerator
+
+ROWS = [
+    {"id": "a", "query": "Once upon a time, there was a", "choices": [" little girl.", " tax.", " of the"], "gold": 0},
+    {"id": "b", "query": "Tom was sad. He ", "choices": ["cried.", "sun sun sun sun"], "gold": 1},
+    {
+        "id": "c",
+        "contexts": ["The dog was happy", "The dog is table"],
+        "continuation": " because he played.",
+        "gold": 0,
+    },
+]
+
+
+def sources(rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> Choice:
+    monkeypatch.setattr("replication.evals.choice.documents", lambda _: iter(rows))
+    return Choice("test", Source("rows"))
+
+
+def test_scores_equal_a_forward_pass_per_choice(stories: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = stories
+    result = evaluate(sources(ROWS, monkeypatch), TransformersGenerator(model, tokenizer), 0)
+    for row, sample in zip(ROWS, result.samples, strict=True):
+        pairs = [(row.get("query"), c) for c in row.get("choices", [])]
+        pairs = pairs or [(c, row["continuation"]) for c in row["contexts"]]
+        sums, tokens, characters = zip(*[score(model, tokenizer, c, d) for c, d in pairs], strict=True)
+        assert sample["logprobs"] == pytest.approx(sums, abs=1e-4)
+        assert sample["tokens"] == list(tokens)
+        gold = row["gold"]
+        assert sample["acc"] == (int(np.argmax(sums)) == gold)
+        assert sample["acc_norm"] == (int(np.argmax(np.array(sums) / characters)) == gold)
+        assert sample["acc_token"] == (int(np.argmax(np.array(sums) / tokens)) == gold)
+    assert result.value("acc") == np.mean([s["acc"] for s in result.samples])
+
+
+def score(model: Any, tokenizer: Any, context: str, continuation: str) -> tuple[float, int, int]:
+    whole, before = tokenizer(context + continuation)["input_ids"], tokenizer(context.rstrip())["input_ids"]
+    with torch.inference_mode():
+        logprobs = model(torch.tensor([whole])).logits[0].log_softmax(-1)
+    places = range(len(before), len(whole))
+    return math.fsum(float(logprobs[i - 1, whole[i]]) for i in places), len(places), len(continuation.strip())
+
+
+def test_trailing_spaces_of_the_context_belong_to_the_continuation(tiny: tuple[Any, Any]) -> None:
+    (pair,) = encode_pairs([("ab ", "cd")], tiny[1])
+    assert [tiny[1].decode(ids) for ids in pair] == ["ab", " cd"]
+
+
+def test_an_empty_context_is_the_beginning_of_text(tiny: tuple[Any, Any]) -> None:
+    ((prefix, option),) = encode_pairs([("", "cd")], tiny[1])
+    assert prefix == [tiny[1].bos_token_id]
+    assert tiny[1].decode(option) == "cd"
+
+
+def test_a_token_across_the_boundary_moves_it_for_every_choice() -> None:
+    """ "ab" is one token: after "xa" the choice "b" straddles, so "c" is scored from behind "x" as well."""
+    (first, second) = encode_pairs([("xa", "b"), ("xa", "c")], Merging())
+    assert first == ([0], [4])
+    assert second == ([0], [1, 3])
+
+
+class Merging:
+    """Letters x a b c = 0 1 2 3, and "ab" = 4."""
+
+    bos_token_id, eos_token_id = 9, 9
+
+    def __call__(self, texts: list[str]) -> dict[str, list[list[int]]]:
+        return {"input_ids": [["xabcz".index(c) for c in text.replace("ab", "z")] for text in texts]}
+
+
+def test_the_same_weights_scored_twice_differ_by_exactly_nothing(stories: tuple[Any, Any], tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS[:2]))
+    question = Choice("test", Source(str(path)))
+    first, second = (evaluate(question, TransformersGenerator(*stories), seed) for seed in (0, 1))
+    assert first == second
+
+
+def test_real_hellaswag_items_go_through(stories: tuple[Any, Any], shared_data: Path) -> None:
+    path = shared_data / "benchmarks" / "hellaswag" / "hellaswag_val_10042.jsonl.gz"
+    source = Source(str(path), columns=(("gold", "label"), ("id", "ind")), limit=40)
+    result = evaluate(Choice("hellaswag", source), TransformersGenerator(*stories), 0)
+    assert [m.n for m in result.metrics] == [40, 40, 40]
+    assert len(set(result.items[0].ids)) == 40
+    assert 0 < result.value("acc") < 1
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"query": "a", "gold": 0}, "expected query, choices, gold"),
+        ({"query": "a", "choices": ["b", "c"], "gold": 2}, "gold 2; expected 0 to 1"),
+        ({"query": "a", "choices": ["b", " "], "gold": 0}, "empty continuation"),
+    ],
+)
+def test_a_row_that_cannot_be_scored_is_refused(
+    row: dict[str, Any], message: str, generator: TransformersGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        evaluate(sources([row], monkeypatch), generator, 0)
+
+
+def test_two_items_of_one_id_are_refused(generator: TransformersGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="'a' occurs more than once"):
+        evaluate(sources([ROWS[0], ROWS[0]], monkeypatch), generator, 0)
