@@ -108,7 +108,7 @@ def run_of(plan: Plan) -> Run:
     ift = IFT(Source(f"{_HERE}:instructions"), TEMPLATE)
     return Run(
         scale="benchmark",
-        study=plan.loop,
+        study=f"{plan.loop}_{plan.data}",
         task=CPT(Source(f"{_HERE}:texts")) if plan.data == "cpt" else ift,
         model=f"{plan.folder}/model",
         method=Full(),

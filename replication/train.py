@@ -33,6 +33,8 @@ from replication.tasks import stream as tasks
 
 LOG_EVERY = 10
 GRADIENTS_EVERY = 50
+# LoRA's A moves from the third step on, where a warm-up begins at rate 0: first B moves, then A has a gradient.
+MOVED_AFTER = 4
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def _loop(stage: Stage, watch: Callable[[Progress], None], save_seconds: float) 
     meta, total = stage.begin, stage.total
     before = health.fingerprint(engine.weights())
     saved = began = time.monotonic()
-    real = meta.real_tokens
+    start, real = meta.step, meta.real_tokens
     for step in range(meta.step, total):
         batches = stage.stream.micro_batches(
             step, batch=run.global_batch, micro=run.micro_batch, rank=torch.distributed.get_rank(), world=engine.world
@@ -140,7 +142,7 @@ def _loop(stage: Stage, watch: Callable[[Progress], None], save_seconds: float) 
                 rate_now = (meta.real_tokens - real) / (time.monotonic() - began)
                 append_line(stage.folder.path / "metrics.jsonl", _metrics(meta, run, rate, norm, rate_now))
         due = _agree(time.monotonic() - saved > save_seconds)
-        if meta.step == total:
+        if meta.step == total and total - start >= MOVED_AFTER:
             health.check_moved(before, health.fingerprint(engine.weights()))
         if meta.step in stage.rungs or due:
             checkpoints.save(stage.folder, engine, meta, resumable=stage.rungs.get(meta.step, True))

@@ -4,7 +4,7 @@ Each worker is a zygote (zygote.py): a small Python process that forks one child
 
     time         `timeout` seconds, not counting those it waited for a processor on a busy machine
     memory       1 GiB of address space; core dumps off
-    processes    no limit of its own would stop root, so see below; what is left behind is killed
+    processes    none of its own and no threads; what is left behind all the same is killed
     files        an empty folder as working folder, HOME and TMPDIR, 16 MiB a file (64 MiB in all in its own mounts)
     environment  empty; stdin, stdout and stderr are /dev/null; no file descriptor of the caller
 
@@ -29,6 +29,7 @@ A program that times out without having had its processor time is run again, alo
 
 from __future__ import annotations
 
+import collections
 import json
 import logging
 import struct
@@ -175,8 +176,13 @@ def _share(
                 verdicts.update(zip(portion, found, strict=True))
 
     with ThreadPoolExecutor(workers) as pool:
-        for future in [pool.submit(work) for _ in range(workers)]:
-            future.result()
+        try:
+            for future in [pool.submit(work) for _ in range(workers)]:
+                future.result()
+        finally:
+            # After an error or Ctrl-C nothing is left to take, so that the workers end and the pool can close.
+            with lock:
+                collections.deque(left, maxlen=0)
 
 
 def _taking(left: Iterator[Sequence[int]], lock: threading.Lock) -> Iterator[Sequence[int]]:

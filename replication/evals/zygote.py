@@ -104,9 +104,6 @@ class Cell:
 def main() -> None:
     """Isolate, say how well that went, and serve until the pipe closes."""
     commands, answers = os.dup(0), os.dup(1)
-    null = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1, 2):
-        os.dup2(null, fd)
     cell = Cell(sys.argv[1])
     libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
     if libc is not None:
@@ -114,6 +111,9 @@ def main() -> None:
         cell.rules = _landlock_rules(cell.base, libc)
         cell.filter = _seccomp_filter()
         libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
     # What children can inherit is set here: every page a child touches is copied, so its first steps are dear.
     for kind, bound in LIMITS:
         _limit(kind, bound)
@@ -270,8 +270,7 @@ def _give_up_rights(command: dict, cell: Cell, libc: ctypes.CDLL | None, write: 
         if libc.syscall(LANDLOCK_RESTRICT, cell.rules, 0):
             raise OSError(ctypes.get_errno(), "landlock_restrict_self")
         os.close(cell.rules)
-    seconds = math.ceil(command["timeout"]) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    _limit(resource.RLIMIT_CPU, math.ceil(command["timeout"]) + 1)
     if libc is not None and cell.filter is not None:
         program = struct.pack("@HP", len(cell.filter) // 8, ctypes.addressof(cell.filter))
         if libc.prctl(PR_SET_SECCOMP, 2, program, 0, 0):

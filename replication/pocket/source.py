@@ -18,9 +18,12 @@ import numpy as np
 
 from replication.pocket.names import PEOPLE, pick, shuffled, stream
 from replication.pocket.world import (
+    COLOURS,
     DEEDS,
     EVENTS,
+    JOBS,
     PERSON_RELATIONS,
+    PETS,
     RELATIONS,
     SCRIPTS,
     TOWN_RELATIONS,
@@ -49,6 +52,7 @@ ECHOES = (
     "{a} and {b} play a game. {a}: {l}. {b}: {l}.",
     "{a} writes {l} on a list. {b} reads {l} from it.",
 )
+ECHOED = (*PEOPLE, *WARES, *COLOURS, *JOBS, *PETS, *"23456789")
 FILLERS = (
     "It is a quiet place.",
     "The road there is long.",
@@ -117,7 +121,7 @@ def _texts(rng: np.random.Generator, count: int) -> Iterator[str]:
         _fair_text: 2,
         _script_text: 3,
         _deed_text: 6,
-        _echo_text: 3,
+        _echo_text: 4,
     }
     makers = [maker for maker, share in shares.items() for _ in range(share)]
     return (pick(rng, makers)(rng) for _ in range(count))
@@ -182,20 +186,14 @@ def _deed_text(rng: np.random.Generator) -> str:
 
 
 def _echo_text(rng: np.random.Generator) -> str:
-    """Someone repeats a random list: nothing but copying predicts the second half.
+    """Someone repeats random words: nothing but copying predicts the second half.
 
-    Every later skill (who did it, which constant, which number) needs the copying circuit; without these
-    texts it had not formed after 1,200 steps of pretraining.
+    Every later skill (who did it, which constant, which number) needs a copying circuit, and it forms on
+    words of one token with nothing between them: with commas between the words it had not after 1,000 steps.
     """
     first, second = shuffled(rng, PEOPLE)[:2]
-    said = ", ".join(_anything(rng) for _ in range(int(rng.integers(4, 8))))
+    said = " ".join(shuffled(rng, ECHOED)[: int(rng.integers(6, 12))])
     return pick(rng, ECHOES).format(a=first, b=second, l=said)
-
-
-def _anything(rng: np.random.Generator) -> str:
-    """A number (half of the time), a town, or a ware."""
-    number = str(int(rng.integers(2, 100)))
-    return pick(rng, (number, number, pick(rng, towns()), pick(rng, WARES)))
 
 
 def _fair_queries() -> Iterator[tuple[str, str, list[str]]]:

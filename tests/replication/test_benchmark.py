@@ -54,8 +54,13 @@ def test_the_rows_are_as_ragged_as_codealpaca() -> None:
 
 def test_both_sides_of_a_ratio_train_the_same_run() -> None:
     ours, theirs = run_of(PLAN), run_of(replace(PLAN, loop="bare"))
-    assert replace(theirs, study="ours") == ours
+    assert replace(theirs, study=ours.study) == ours
     assert ours.budget.amount == 2 + 3 * 2
+
+
+def test_no_two_children_of_one_session_share_a_run_folder() -> None:
+    plans = [replace(PLAN, data="ift"), *(replace(PLAN, seed=seed) for seed in range(4)), replace(PLAN, loop="bare")]
+    assert len({run_of(plan).name() for plan in plans}) == len(plans)
 
 
 def test_the_ratio_is_the_median_over_turns_not_the_ratio_of_medians() -> None:

@@ -1,0 +1,28 @@
+"""A model must be asked in the very tokens it was trained on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from replication.data.chat import render
+from replication.evals.prompts import prompt_ids
+
+
+@pytest.mark.parametrize("model", ["tiny", "stories"])
+def test_an_eval_asks_in_the_token_ids_of_training(model: str, request: pytest.FixtureRequest) -> None:
+    _, tokenizer = request.getfixturevalue(model)
+    trained, _ = render("Instruction: {prompt}\nResponse:\n", "Add one {x}.", "def f(x):", tokenizer)
+    row = {"instruction": "Add one {x}.", "prompt": "def f(x):\n"}
+    assert prompt_ids("Instruction: {instruction}\nResponse:\n", row, tokenizer) == trained
+
+
+def test_an_end_of_text_that_a_tokenizer_appends_is_taken_off(tiny: tuple[Any, Any]) -> None:
+    eos = tiny[1].eos_token_id
+
+    def appending(text: str) -> dict[str, list[int]]:
+        return {"input_ids": [*tiny[1](text)["input_ids"], eos]}
+
+    appending.eos_token_id = eos  # type: ignore[attr-defined]
+    assert prompt_ids("{prompt}", {"prompt": "ab"}, appending) == tiny[1]("ab")["input_ids"]
