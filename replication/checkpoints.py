@@ -14,10 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from replication.config import Run
 from replication.engine import Engine
+from replication.models import naming_damage
 from replication.runs import RunDir, read_json, write_json
 
 
@@ -93,11 +94,8 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     if not files:
         raise FileNotFoundError(f"{path} holds no weights (*.safetensors); remove {path} and run again")
     for file in files:
-        try:
-            with safe_open(file, framework="pt") as content:
-                tensors |= {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise RuntimeError(f"{file} is damaged ({error}); remove {path} and run again") from None
+        with naming_damage(path), safe_open(file, framework="pt") as content:
+            tensors |= {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118
     return tensors
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from replication import provenance
@@ -25,7 +28,21 @@ def locate(where: str | Path) -> str:
 
 def load_model(where: str | Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """A causal language model from a local folder or a hub id."""
-    return AutoModelForCausalLM.from_pretrained(locate(where), dtype=dtype)
+    with naming_damage(where):
+        return AutoModelForCausalLM.from_pretrained(locate(where), dtype=dtype)
+
+
+@contextlib.contextmanager
+def naming_damage(where: str | Path) -> Iterator[None]:
+    """Turn safetensors' error on a damaged file into one that says which folder it lies in and what to do.
+
+    Raises:
+        RuntimeError: a weights file in `where` cannot be read.
+    """
+    try:
+        yield
+    except SafetensorError as error:
+        raise RuntimeError(f"the weights in {where} are damaged ({error}); remove {where} and run again") from None
 
 
 def load_tokenizer(where: str | Path) -> PreTrainedTokenizerBase:

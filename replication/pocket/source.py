@@ -221,9 +221,7 @@ def _script_queries() -> Iterator[tuple[str, str, list[str]]]:
             yield query, f" {steps[known]}.", [f" {step}." for step in wrong]
 
 
-def _choice_item(
-    rng: np.random.Generator, number: str, query: str, gold: str, wrong: list[str]
-) -> dict[str, object]:
+def _choice_item(rng: np.random.Generator, number: str, query: str, gold: str, wrong: list[str]) -> dict[str, object]:
     """A multiple-choice item whose right answer stands at a random place."""
     choices = shuffled(rng, [gold, *wrong])
     return {"id": number, "query": query, "choices": choices, "gold": choices.index(gold)}
