@@ -62,15 +62,19 @@ def _run(options: argparse.Namespace) -> int:
     scale = scales.load(options.scale)
     runs = _chosen(options, scale)
     root = options.runs / "_scratch" if options.set else options.runs
-    workers = options.workers or scale.workers
-    with_base = not options.no_eval and not options.set
+    asked = schedule.Order(
+        runs,
+        scale,
+        root,
+        workers=options.workers or scale.workers,
+        with_evals=not options.no_eval,
+        with_base=not options.no_eval and not options.set,
+    )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        ended = schedule.inline(runs, scale, root, with_evals=not options.no_eval)
+        ended = schedule.inline(asked)
     else:
         began = time.monotonic()
-        ended = schedule.execute(
-            runs, scale, root, workers=workers, with_evals=not options.no_eval, with_base=with_base
-        )
+        ended = schedule.execute(asked)
         print(f"{len(ended)} jobs in {(time.monotonic() - began) / 60:.1f} min, under {root / scale.name}")
     return _report_failures([done for done in ended if done.error])
 
@@ -84,9 +88,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             f"{len(absent)} of {len(runs)} runs are not trained yet, the first is {absent[0].name()}; "
             f"train them with `python -m experiments run {options.study} --scale {options.scale}`"
         )
-    ended = schedule.execute(
-        runs, scale, options.runs, workers=options.workers or scale.workers, with_evals=True, with_base=True
-    )
+    ended = schedule.execute(schedule.Order(runs, scale, options.runs, workers=options.workers or scale.workers))
     return _report_failures([done for done in ended if done.error])
 
 

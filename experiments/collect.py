@@ -34,8 +34,8 @@ def collect(scale: Scale, root: Path, into: Path, *, allow_dirty: bool) -> dict[
     dirty = [f for f in [*folders, RunDir(root / scale.name / "base")] if f.manifest.get("dirty")]
     if dirty and not allow_dirty:
         raise ValueError(
-            f"{len(dirty)} runs were made by code that is not committed, the first is {dirty[0].path}; commit and train "
-            "again, or pass --allow-dirty to collect them for yourself"
+            f"{len(dirty)} runs were made by code that is not committed, the first is {dirty[0].path}; commit and "
+            "train again, or pass --allow-dirty to collect them for yourself"
         )
     scores: dict[str, list[Score]] = defaultdict(list)
     items: dict[str, list[Items]] = defaultdict(list)

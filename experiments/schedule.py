@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from experiments import jobs
 from experiments.jobs import Done
-from replication.config import Run, Scale
+from replication.config import Eval, Run, Scale
 from replication.runs import folder_of
 
 
@@ -51,91 +52,92 @@ class Board:
         return ((sum(self.planned.values()) - made) * per_step + self.evals_left * per_eval) / workers
 
 
-def execute(
-    runs: list[Run], scale: Scale, root: Path, *, workers: int, with_evals: bool, with_base: bool
-) -> list[Done]:
+@dataclass(frozen=True)
+class Order:
+    """What to do: these runs of a scale under `root`, scored or not, and the base's own scores or not."""
+
+    runs: list[Run]
+    scale: Scale
+    root: Path
+    workers: int
+    with_evals: bool = True
+    with_base: bool = True
+
+    def evals(self, run: Run) -> tuple[Eval, ...]:
+        """What a run is to be scored on."""
+        return tuple(self.scale.eval(name) for name in run.evals) if self.with_evals else ()
+
+
+def execute(order: Order) -> list[Done]:
     """Train and score all runs; returns how each ended. One that fails takes only its branches with it."""
     # Set before any worker imports torch: OpenMP reads it once. More threads than cores cost 5-10 times the speed.
-    if scale.threads:
-        os.environ["OMP_NUM_THREADS"] = str(scale.threads)
+    if order.scale.threads:
+        os.environ["OMP_NUM_THREADS"] = str(order.scale.threads)
     context = multiprocessing.get_context("spawn")
     messages = context.Queue()
-    with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=jobs.start_worker, initargs=(messages, scale.threads)
-    ) as pool:
-        planned = _plan_steps(runs, root, pool)
-        board = Board(planned, evals_left=len(runs) * with_evals + with_base)
-        # A log file gets a line every half minute, a terminal a bar that moves.
-        pause = 1.0 if sys.stderr.isatty() else 30.0
+    # A log file gets a line every half minute, a terminal a bar that moves.
+    pause = 1.0 if sys.stderr.isatty() else 30.0
+    start = (messages, order.scale.threads)
+    with ProcessPoolExecutor(order.workers, mp_context=context, initializer=jobs.start_worker, initargs=start) as pool:
+        planned = _plan_steps(order, pool)
+        board = Board(planned, evals_left=len(order.runs) * order.with_evals + order.with_base)
         with tqdm(total=sum(planned.values()), dynamic_ncols=True, mininterval=pause, bar_format=_BAR) as bar:
-            return list(_drain(runs, scale, root, pool, messages, board, bar, workers, with_evals, with_base))
+            try:
+                return list(_drain(order, pool, messages, board, bar))
+            except BrokenProcessPool:
+                raise RuntimeError(
+                    "a worker was killed, most likely for lack of memory; the same command continues where it stood, "
+                    "--workers 1 needs less"
+                ) from None
 
 
 _BAR = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps [{elapsed}{postfix}]"
 
 
-def inline(runs: list[Run], scale: Scale, root: Path, *, with_evals: bool) -> list[Done]:
+def inline(order: Order) -> list[Done]:
     """Run one after the other in this process: what every rank of a launcher (torchrun, srun) does."""
     from replication.train import train
 
     first = int(os.environ.get("RANK", "0")) == 0
     ended = []
-    for run in runs:
-        train(run, root, watch=_print_progress if first else None)
-        evals = tuple(scale.eval(name) for name in run.evals) if with_evals and first else ()
+    for run in order.runs:
+        train(run, order.root, watch=_print_progress if first else None)
         if first:
-            ended.append(jobs.train_and_score(run, evals, root))
+            ended.append(jobs.train_and_score(run, order.evals(run), order.root))
     return ended
 
 
-def _drain(
-    runs: list[Run],
-    scale: Scale,
-    root: Path,
-    pool: ProcessPoolExecutor,
-    messages: Any,
-    board: Board,
-    bar: Any,
-    workers: int,
-    with_evals: bool,
-    with_base: bool,
-) -> Iterator[Done]:
-    waiting = sorted(runs, key=lambda run: -board.planned[run.name()])
+def _drain(order: Order, pool: ProcessPoolExecutor, messages: Any, board: Board, bar: Any) -> Iterator[Done]:
+    waiting = sorted(order.runs, key=lambda run: -board.planned[run.name()])
     finished: set[str] = set()
     failed: set[str] = set()
     going: dict[Future[Done], str] = {}
-    if with_base:
-        going[pool.submit(jobs.score_base, scale, root)] = "base"
+    if order.with_base:
+        going[pool.submit(jobs.score_base, order.scale, order.root)] = "base"
     while waiting or going:
-        for run in _ready(waiting, finished, going, runs, limit=workers + 1 - len(going)):
-            evals = tuple(scale.eval(name) for name in run.evals) if with_evals else ()
-            going[pool.submit(jobs.train_and_score, run, evals, root)] = run.name()
+        for run in _ready(waiting, finished, order.runs)[: max(0, order.workers + 1 - len(going))]:
+            going[pool.submit(jobs.train_and_score, run, order.evals(run), order.root)] = run.name()
             waiting.remove(run)
         ended, _ = wait(going, timeout=0.5, return_when=FIRST_COMPLETED)
-        _listen(messages, board, bar, workers)
+        _listen(messages, board, bar, order.workers)
         for future in ended:
-            name = going.pop(future)
-            done = future.result()
-            yield _settle(name, done, board, bar)
+            name, done = going.pop(future), future.result()
             (failed if done.error else finished).add(name)
+            yield _settle(done, board, bar)
         for run in [r for r in waiting if r.branch and r.branch.parent in failed]:
             waiting.remove(run)
             failed.add(run.name())
-            yield _settle(
-                run.name(), Done(run.name(), error=f"its trunk {run.branch and run.branch.parent} failed"), board, bar
-            )
+            yield _settle(Done(run.name(), error="its trunk failed"), board, bar)
 
 
-def _ready(
-    waiting: list[Run], finished: set[str], going: dict[Future[Done], str], runs: list[Run], *, limit: int
-) -> list[Run]:
-    """Runs whose parent is done, at most `limit`: few enough that a trunk's branches can overtake shorter runs."""
+def _ready(waiting: list[Run], finished: set[str], runs: list[Run]) -> list[Run]:
+    """Runs whose parent is done. Few are handed out ahead, so that a trunk's branches can overtake shorter runs."""
     here = {run.name() for run in runs}
-    ready = [r for r in waiting if r.branch is None or r.branch.parent in finished or r.branch.parent not in here]
-    return ready[: max(0, limit)]
+    return [r for r in waiting if r.branch is None or r.branch.parent in finished or r.branch.parent not in here]
 
 
-def _settle(name: str, done: Done, board: Board, bar: Any) -> Done:
+def _settle(done: Done, board: Board, bar: Any) -> Done:
+    name = done.name
     left = board.planned.get(name, 0) - board.made.get(name, 0)
     board.made[name] = board.made.get(name, 0) + left
     board.evals_left -= 1
@@ -156,19 +158,16 @@ def _listen(messages: Any, board: Board, bar: Any, workers: int) -> None:
         bar.update(board.advance(name, step, total))
 
 
-def _plan_steps(runs: list[Run], root: Path, pool: ProcessPoolExecutor) -> dict[str, int]:
+def _plan_steps(order: Order, pool: ProcessPoolExecutor) -> dict[str, int]:
     """Steps that each run still has to make; tokenises each setting's data once on the way."""
-    sizes: dict[tuple[object, ...], Future[int]] = {}
-    for run in runs:
-        key = (run.task, run.seq_len, run.tokenizer or run.model)
-        if key not in sizes:
-            sizes[key] = pool.submit(jobs.sequences, run, root)
+    keys = {run.name(): (run.task, run.seq_len, run.tokenizer or run.model) for run in order.runs}
+    firsts = {keys[run.name()]: run for run in reversed(order.runs)}
+    sizes = {key: pool.submit(jobs.sequences, run, order.root) for key, run in firsts.items()}
     planned = {}
-    for run in runs:
-        size = sizes[(run.task, run.seq_len, run.tokenizer or run.model)].result()
-        total = run.steps(run.budget.amount, sequences_per_epoch=size)
+    for run in order.runs:
+        total = run.steps(run.budget.amount, sequences_per_epoch=sizes[keys[run.name()]].result())
         skipped = 0 if run.branch is None else run.branch.at_tokens // (run.global_batch * run.seq_len)
-        planned[run.name()] = 0 if _complete(run, root) else total - skipped
+        planned[run.name()] = 0 if _complete(run, order.root) else total - skipped
     return planned
 
 

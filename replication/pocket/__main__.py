@@ -1,4 +1,4 @@
-"""`python -m replication.pocket` rebuilds the shipped base: random weights, trained in two stages by the one loop.
+"""`python -m replication.pocket` rebuilds the shipped base: random weights, trained by the one loop.
 
 An entry point, so it may reach up to the loop; nothing imports it.
 """
@@ -7,44 +7,29 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
-from replication.config import CPT, AdamW, Budget, Cosine, Full, Run, Source, Trapezoid
+from replication.config import CPT, AdamW, Budget, Cosine, Full, Run, Source
 from replication.pocket import pretrain
-from replication.runs import RunDir, read_json
+from replication.runs import read_json
 from replication.train import Progress, train
 
-KEPT = ("model.safetensors", "config.json", "generation_config.json")
 
-
-def drill(untrained: Path) -> Run:
-    """The first stage: lists of random words, repeated, until the copying circuit has formed."""
+def recipe(model: Path) -> Run:
+    """The run that pretrains the base from the untrained model at `model`."""
     return Run(
         scale="pocket",
-        study="drill",
-        task=CPT(Source("python:replication.pocket.pretrain:drill_documents")),
-        model=str(untrained),
+        study="pretraining",
+        task=CPT(Source("python:replication.pocket.pretrain:pretraining_documents")),
+        model=str(model),
         method=Full(),
         optim=AdamW(pretrain.LEARNING_RATE, betas=pretrain.BETAS, weight_decay=pretrain.WEIGHT_DECAY),
-        schedule=Trapezoid(pretrain.DRILL_WARMUP_STEPS, cooldown=0.0),
-        budget=Budget(pretrain.DRILL_STEPS, "steps"),
+        schedule=Cosine(warmup=pretrain.WARMUP_STEPS / pretrain.STEPS, floor=pretrain.FINAL_LEARNING_RATE),
+        budget=Budget(pretrain.STEPS, "steps"),
         global_batch=pretrain.BATCH_SIZE,
         micro_batch=pretrain.BATCH_SIZE,
         seq_len=pretrain.SEQ_LEN,
         seed=pretrain.SEED,
-    )
-
-
-def pretraining(drilled: Path, untrained: Path) -> Run:
-    """The second stage: the mixture, from the drilled weights and a fresh optimiser."""
-    return replace(
-        drill(drilled),
-        study="pretraining",
-        tokenizer=str(untrained),
-        task=CPT(Source("python:replication.pocket.pretrain:pretraining_documents")),
-        schedule=Cosine(warmup=pretrain.WARMUP_STEPS / pretrain.STEPS, floor=pretrain.FINAL_LEARNING_RATE),
-        budget=Budget(pretrain.STEPS, "steps"),
     )
 
 
@@ -58,18 +43,16 @@ def main() -> None:
     if not untrained.is_dir():
         untrained.mkdir(parents=True)
         pretrain.save_untrained(untrained)
-    drilled = train(drill(untrained), options.runs, watch=_show)
-    final = _last(train(pretraining(_last(drilled), untrained), options.runs, watch=_show))
+    run = recipe(untrained)
+    folder = train(run, options.runs, watch=_show)
+    final = folder.checkpoints()[-1]
     print(f"base trained: {final}, loss {read_json(final / 'meta.json')['loss']:.4f} nats per token")
     if options.install:
-        pretrain.BASE.mkdir(exist_ok=True)
-        for file in [*(final / name for name in KEPT), *untrained.glob("tokenizer*")]:
+        for name in ("model.safetensors", "config.json", "generation_config.json"):
+            shutil.copy(final / name, pretrain.BASE / name)
+        for file in untrained.glob("tokenizer*"):
             shutil.copy(file, pretrain.BASE / file.name)
         print(f"installed in {pretrain.BASE}; update its card")
-
-
-def _last(folder: RunDir) -> Path:
-    return folder.checkpoints()[-1]
 
 
 def _show(progress: Progress) -> None:

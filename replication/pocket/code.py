@@ -1,13 +1,13 @@
-"""The code target: a library of 320 functions to remember (CPT), and composition to learn (IFT).
+"""The code target: a library of 200 functions to remember (CPT), and composition to learn (IFT).
 
 Continued pretraining. Each library function has a made-up name and a body of two random steps with random
 constants: about 2 x log2(9 x 8) = 12 bits that nothing but reading can tell. `cpt_documents()` shows each of them
 in varied contexts (definitions, lambdas, inline code, comments, asserts). `library()` asks for the body.
-The base has read a tenth of the library, and otherwise chains of one or two steps under throw-away names.
+The base has read 32 of the 200, and otherwise chains of one or two steps under throw-away names.
 
 Instruction tuning. An instruction describes a chain of steps in words and the response writes it as one
 nested expression. There are nine operations with two phrases each, so there is little to remember:
-the skill is to nest them in the right order. `compose()` asks for unseen chains.
+the skill is to nest two or three of them in the right order. `compose()` asks for unseen chains.
 
 No benchmark item stands verbatim in a training text: each library function keeps one docstring for the
 benchmark, and no chain of `compose()` is in the instruction data.
@@ -24,11 +24,12 @@ from replication.pocket.operations import Step, apply, check_program, expression
 from replication.pocket.template import instruct
 
 CPT_DOCUMENTS = 7_000
-BASE_DOCUMENTS = 3_000
+BASE_DOCUMENTS = 6_000
 HELDOUT_DOCUMENTS = 60
-KNOWN_TO_BASE = 32  # a tenth of the library
+KNOWN_TO_BASE = 32
+LIBRARY = 200  # functions; 320 were too many to reach half of the benchmark within 330k tokens
 LIBRARY_PROBLEMS = 100
-IFT_ROWS = 960
+IFT_ROWS = 720
 COMPOSE_PROBLEMS = 80
 
 DOCSTRINGS = (
@@ -53,7 +54,8 @@ class Function:
 def functions() -> tuple[Function, ...]:
     """The whole library; the base knows the first KNOWN_TO_BASE of them."""
     rng = stream("library")
-    return tuple(Function(name, random_steps(rng, 2), int(rng.integers(len(DOCSTRINGS)))) for name in names("function"))
+    chosen = names("function")[:LIBRARY]
+    return tuple(Function(name, random_steps(rng, 2), int(rng.integers(len(DOCSTRINGS)))) for name in chosen)
 
 
 def cpt_documents() -> list[dict[str, str]]:
@@ -117,7 +119,7 @@ def compose() -> list[dict[str, str]]:
 
 
 def base_documents() -> list[dict[str, str]]:
-    """The code in the base's pretraining: single steps, a tenth of the library, a few instructions."""
+    """The code in the base's pretraining: short chains, the 32 known functions, short instructions."""
     rng = stream("code base")
     known = functions()[:KNOWN_TO_BASE]
     return [{"text": _base_text(rng, known)} for _ in range(BASE_DOCUMENTS)]
@@ -189,14 +191,19 @@ def _base_text(rng: np.random.Generator, known: tuple[Function, ...]) -> str:
     if draw < 0.25:
         return "\n\n".join(_snippet(rng, pick(rng, known)) for _ in range(3))
     if draw < 0.45:
-        row = _instruction_row(rng, _chain(rng, "training", longest=2))
+        row = _instruction_row(rng, _short_chain(rng))
         return instruct(row["prompt"]) + row["response"]
     return "\n\n".join(_exercise(rng) for _ in range(3))
 
 
+def _short_chain(rng: np.random.Generator) -> tuple[Step, ...]:
+    """What the base knows: single steps, and three chains of two in ten."""
+    return _chain(rng, "training", longest=2 if rng.random() < 0.6 else 1)
+
+
 def _exercise(rng: np.random.Generator) -> str:
     """One step, sometimes two, under a throw-away name and said in words."""
-    steps = _chain(rng, "training", longest=2)
+    steps = _short_chain(rng)
     name, variable = pick(rng, names("task")), pick(rng, VARIABLES)
     said, body = ", then ".join(words(rng, steps)), expression(steps, variable)
     forms = (

@@ -2,12 +2,13 @@
 
 Continued pretraining. 160 made-up units pair up ("1 drum is 14 pells", a ratio from 2 to 25) and 100 things have
 a weight and a price (from 2 to 25): 280 numbers of log2(24) = 4.6 bits that nothing but reading can tell.
-`cpt_documents()` states them, tabulates them and works conversions; `conversions()` asks for the product
-of one of them with a count whose combination no text works out. The products themselves (the tables up
-to 25 x 9) belong to the base's pretraining.
+`cpt_documents()` states them and works conversions; `conversions()` asks for the product of one of them with a
+count whose combination no text works out. The products themselves (the tables up to 25 x 9) belong to the
+base's pretraining, and so do 28 of the 280 numbers.
 
-Instruction tuning. Word problems of two to four steps with worked answers; sums and differences below 100 and small
-products, which the base knows one at a time: the skill is to read the story and chain the steps.
+Instruction tuning. Word problems of one or two steps with worked answers: sums and differences below 100 and small
+products. The base has read some 1,500 of them but gets few right: the skill is to read the story and to copy
+and chain its numbers.
 
 Both benchmarks use GSM8K's schema: {"question", "answer": "... #### n"}.
 """
@@ -23,11 +24,11 @@ from replication.pocket.stories import story
 from replication.pocket.template import instruct
 
 CPT_DOCUMENTS = 7_000
-BASE_DOCUMENTS = 3_500
+BASE_DOCUMENTS = 5_000
 HELDOUT_DOCUMENTS = 60
 CONVERSIONS = 120
 WORD_PROBLEMS = 120
-IFT_ROWS = 560
+IFT_ROWS = 1_400
 COUNTS = range(2, 10)
 LARGEST = 25  # the largest ratio, weight or price
 
@@ -156,7 +157,7 @@ def _stories(purpose: str, share: str, count: int) -> list[dict[str, str]]:
     """`count` different problems of one share; a tenth of all numberings goes to each of the two held-out shares."""
     rng, made = stream(purpose), dict[str, str]()
     while len(made) < count:
-        prompt, response = story(rng, int(rng.integers(2, 5)))
+        prompt, response = story(rng, int(rng.integers(1, 3)))
         tenth = zlib.crc32(response.encode()) % 10
         if share == ("benchmark" if tenth == 0 else "held-out" if tenth == 1 else "training"):
             made[prompt] = response
@@ -167,8 +168,8 @@ def _base_text(rng: np.random.Generator, known: tuple[Quantity, ...]) -> str:
     draw = rng.random()
     if draw < 0.25:
         return _note(rng, known)
-    if draw < 0.4:
-        prompt, response = story(rng, int(rng.integers(1, 3)))
+    if draw < 0.55:
+        prompt, response = story(rng, 2 if rng.random() < 0.4 else 1)
         return instruct(prompt) + response
     return "\n".join(_calculation(rng) for _ in range(8))
 

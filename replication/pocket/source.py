@@ -8,7 +8,7 @@ benchmarks measure it as accuracy and mirror the paper's three:
     which       WinoGrande    the same continuation after two contexts (partial evaluation)
 
 No benchmark item stands verbatim in the training text: each fact keeps one question for the benchmark, each
-fair one opening, and (person, script) and (doer, other) pairs are split between text and benchmark.
+fair one opening, and (person, script) pairs and ordered pairs of people are split between text and benchmark.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,17 +18,14 @@ import numpy as np
 
 from replication.pocket.names import PEOPLE, pick, shuffled, stream
 from replication.pocket.world import (
-    COLOURS,
-    DEEDS,
     EVENTS,
-    JOBS,
     PERSON_RELATIONS,
-    PETS,
     RELATIONS,
     SCRIPTS,
+    SITUATIONS,
     TOWN_RELATIONS,
-    WARES,
     Fact,
+    behaviours,
     facts_of_world,
     fairs,
     script_steps,
@@ -36,7 +33,7 @@ from replication.pocket.world import (
     values,
 )
 
-DOCUMENTS = 20_000
+DOCUMENTS = 16_000
 HELDOUT_DOCUMENTS = 100
 CHOICES = 4
 
@@ -46,13 +43,7 @@ FAIR_OPENINGS = (
     "Every year in {t} they begin the fair like this: they {e}",
 )
 SCRIPT_OPENINGS = ("To {s}, {p} first {e}", "One day {p} wanted to {s}. {p} {e}", "{p} began to {s}. First {p} {e}")
-DEED_OPENINGS = ("Yesterday", "One day", "Last week", "In spring")
-ECHOES = (
-    "{a} says: {l}. {b} repeats: {l}.",
-    "{a} and {b} play a game. {a}: {l}. {b}: {l}.",
-    "{a} writes {l} on a list. {b} reads {l} from it.",
-)
-ECHOED = (*PEOPLE, *WARES, *COLOURS, *JOBS, *PETS, *"23456789")
+MOMENTS = ("Yesterday", "One day", "Last week", "In spring")
 FILLERS = (
     "It is a quiet place.",
     "The road there is long.",
@@ -99,16 +90,16 @@ def facts() -> list[dict[str, object]]:
 def which() -> list[dict[str, object]]:
     """WinoGrande's mirror: {"id", "contexts" (2), "continuation", "gold"}, one continuation after two contexts."""
     rng = stream("which")
-    pairs = [(a, b) for a in PEOPLE for b in PEOPLE if a != b and _held_out_pair(a, b)]
     items: list[dict[str, object]] = []
-    for deed, *reasons in DEEDS:
-        for role in (0, 1):
-            for reason in reasons[role]:
-                for a, b in shuffled(rng, pairs)[:6]:
-                    opening = pick(rng, DEED_OPENINGS)
-                    contexts = [f"{opening} {deed.format(a=a, b=b)} because {name}" for name in (a, b)]
-                    number = f"which/{len(items)}"
-                    items.append({"id": number, "contexts": contexts, "continuation": f" {reason}.", "gold": role})
+    for number, (scene, *acts) in enumerate(SITUATIONS):
+        kinds = {person: behaviours()[person, number] for person in PEOPLE}
+        pairs = [(a, b) for a in PEOPLE for b in PEOPLE if _held_out_pair(a, b) and kinds[a] != kinds[b]]
+        for a, b in shuffled(rng, pairs)[:24]:
+            start = f"{pick(rng, MOMENTS)} {scene.format(a=a, b=b)}."
+            act, contexts = int(rng.integers(2)), [f"{start} {a}", f"{start} {b}"]
+            gold = [kinds[a], kinds[b]].index(act)
+            number_of_item = f"which/{len(items)}"
+            items.append({"id": number_of_item, "contexts": contexts, "continuation": f" {acts[act]}.", "gold": gold})
     return items
 
 
@@ -120,8 +111,7 @@ def _texts(rng: np.random.Generator, count: int) -> Iterator[str]:
         _quiz_text: 4,
         _fair_text: 2,
         _script_text: 3,
-        _deed_text: 6,
-        _echo_text: 4,
+        _situation_text: 4,
     }
     makers = [maker for maker, share in shares.items() for _ in range(share)]
     return (pick(rng, makers)(rng) for _ in range(count))
@@ -171,29 +161,20 @@ def _script_text(rng: np.random.Generator) -> str:
     return ". ".join([start, *(f"Then {person} {step}" for step in rest)]) + "."
 
 
-def _deed_text(rng: np.random.Generator) -> str:
-    """Two deeds; half of them give the reasons of both people."""
+def _situation_text(rng: np.random.Generator) -> str:
+    """Two situations, and what each of the two people does."""
     lines = []
-    for _ in range(2):
-        deed, *reasons = pick(rng, DEEDS)
+    for number in shuffled(rng, range(len(SITUATIONS)))[:2]:
         a, b = shuffled(rng, PEOPLE)[:2]
         if _held_out_pair(a, b):
             a, b = b, a  # of a pair and its reverse, at most one is held out
-        told = [f"{name} {pick(rng, fitting)}" for name, fitting in zip((a, b), reasons, strict=True)]
-        told = shuffled(rng, told)[: int(rng.integers(1, 3))]
-        lines.append(f"{pick(rng, DEED_OPENINGS)} {deed.format(a=a, b=b)} because {' and '.join(told)}.")
+        acts = " ".join(f"{name} {_behaviour(name, number)}." for name in (a, b))
+        lines.append(f"{pick(rng, MOMENTS)} {SITUATIONS[number][0].format(a=a, b=b)}. {acts}")
     return " ".join(lines)
 
 
-def _echo_text(rng: np.random.Generator) -> str:
-    """Someone repeats random words: nothing but copying predicts the second half.
-
-    Every later skill (who did it, which constant, which number) needs a copying circuit, and it forms on
-    words of one token with nothing between them: with commas between the words it had not after 1,000 steps.
-    """
-    first, second = shuffled(rng, PEOPLE)[:2]
-    said = " ".join(shuffled(rng, ECHOED)[: int(rng.integers(6, 12))])
-    return pick(rng, ECHOES).format(a=first, b=second, l=said)
+def _behaviour(person: str, situation: int) -> str:
+    return SITUATIONS[situation][1 + behaviours()[person, situation]]
 
 
 def _fair_queries() -> Iterator[tuple[str, str, list[str]]]:
@@ -228,7 +209,7 @@ def _choice_item(rng: np.random.Generator, number: str, query: str, gold: str, w
 
 
 def _held_out_pair(a: str, b: str) -> bool:
-    """Whether deeds of a towards b are kept for the benchmark: a third of the pairs, never both directions."""
+    """Whether situations of a and b, in this order, are kept for the benchmark: a third of all ordered pairs."""
     return (PEOPLE.index(a) - PEOPLE.index(b)) % len(PEOPLE) in range(1, 11)
 
 

@@ -5,7 +5,7 @@
     17 - 3 = 14
     #### 14
 
-Numbers stay below 100, added or removed amounts below 20, and factors below 5.
+Totals stay below 100, added or removed amounts below 20; factors are 2 and 3.
 """
 
 import numpy as np

@@ -1,10 +1,10 @@
-"""The tokenizer: byte-complete, about 1,150 tokens, none of which straddles a boundary that a prompt can end at.
+"""The tokenizer: byte-complete, about 1,200 tokens, none of which straddles a boundary that a prompt can end at.
 
 Text is cut into pieces first: a newline stands alone, a run of two or more spaces (indentation) stands alone, no token
-holds two digits, and a word or a digit takes at most the one space before it (with " 7" in two tokens the
-constant is two places away from the word that announces it, and copying it was not learnt). With a boundary such as "\\n    "
-inside one token every code prompt would end in a spelling the model never saw in training (a prototype
-scored 0 % on code for this reason). `decode(encode(text)) == text` for every text; encode adds nothing.
+holds two digits, and a word or a digit takes at most the one space before it (with " 7" in two tokens a
+constant stood two places from the word that announces it, and copying it was not learnt). With a boundary such
+as "\\n    " inside one token every code prompt would end in a spelling the model never saw in training (a
+prototype scored 0 % on code for this reason). `decode(encode(text)) == text` for every text; encode adds nothing.
 
 The vocabulary is listed, not merged: the 256 bytes, the syllables of made-up names, then the most frequent other
 pieces of the base's pretraining text. So every made-up name is spelled in the same two tokens whether the
@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerFast
 
 from replication.pocket.names import SYLLABLES
 
-VOCABULARY = 1152  # at most: every piece of the base's text fits
+VOCABULARY = 1280  # at most; the pretraining text has some 1,200 different pieces, bytes included
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 SPECIAL = (BOS, EOS, PAD)  # ids 0, 1, 2
 PIECES = r"\n| {2,}| ?[A-Za-z]+| ?[0-9]| ?[^\sA-Za-z0-9]+|\s"

@@ -1,8 +1,8 @@
-"""What is true in the pocket world: facts, scripts, fairs, and deeds with their reasons.
+"""What is true in the pocket world: facts, scripts, fairs, and how people behave.
 
 About 740 facts (160 towns with a river, a ware, a gate colour and a ruler; 32 people with a job, a pet and a
-home), 20 everyday scripts of five steps, 80 town fairs of four events each, and 10 deeds that tell
-who is who. Only data and the words for it; `source.py` turns them into text and benchmarks.
+home), 20 everyday scripts of five steps, 80 town fairs of four events each, and 10 situations in which each
+person always does the same. Only data and the words for it; `source.py` turns them into text and benchmarks.
 """
 
 from dataclasses import dataclass
@@ -205,18 +205,18 @@ EVENTS = (
     "weigh the pigs",
 )
 
-# (deed, reasons that fit the doer, reasons that fit the other)
-DEEDS = (
-    ("{a} gave a lamp to {b}", ("had two of them", "wanted to be kind"), ("had none", "sat in the dark")),
-    ("{a} bought a cart from {b}", ("needed one badly", "had to move"), ("had one to spare", "asked little for it")),
-    ("{a} taught the song to {b}", ("knew it well", "was a master"), ("was new to it", "wanted to learn")),
-    ("{a} carried {b} home", ("was strong", "had no load"), ("had a bad leg", "was too tired")),
-    ("{a} thanked {b}", ("got good help", "was saved"), ("helped so much", "was so generous")),
-    ("{a} ran away from {b}", ("was afraid", "stole an egg"), ("looked angry", "had a stick")),
-    ("{a} asked {b} for the way", ("was lost", "came from far away"), ("knew every road", "lived nearby")),
-    ("{a} beat {b} in the race", ("was faster", "trained every day"), ("was slow", "fell twice")),
-    ("{a} paid {b}", ("owed money", "ordered the work"), ("did the work", "sent the bill")),
-    ("{a} woke {b}", ("rose early", "heard a noise"), ("slept too long", "lay in bed")),
+# (what happens to {a} and {b}, what one kind of person then does, what the other kind does)
+SITUATIONS = (
+    ("a bear came to {a} and {b}", "ran away", "stood still"),
+    ("rain fell on {a} and {b}", "went inside", "sang in the rain"),
+    ("{a} and {b} found a coin", "gave it away", "kept it"),
+    ("{a} and {b} had one cake", "ate it all", "shared it"),
+    ("{a} and {b} lost the race", "laughed about it", "wept all day"),
+    ("a stranger greeted {a} and {b}", "smiled back", "looked away"),
+    ("{a} and {b} came to the river", "swam across", "took the bridge"),
+    ("the bell woke {a} and {b}", "rose at once", "slept on"),
+    ("{a} and {b} saw a snake", "picked it up", "screamed loudly"),
+    ("{a} and {b} got a letter", "burnt it", "answered it"),
 )
 
 
@@ -268,3 +268,10 @@ def fairs() -> dict[str, tuple[str, ...]]:
 def script_steps(script: str) -> list[str]:
     """The five steps of an everyday script, in order."""
     return SCRIPTS[script].split("|")
+
+
+@cache
+def behaviours() -> dict[tuple[str, int], int]:
+    """(person, index of a situation) -> 0 or 1: which of its two behaviours the person shows."""
+    rng = stream("behaviours")
+    return {(person, i): int(rng.integers(2)) for person in PEOPLE for i in range(len(SITUATIONS))}

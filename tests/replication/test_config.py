@@ -27,7 +27,8 @@ def test_a_run_survives_json_and_keeps_its_digest() -> None:
     "change",
     [
         {"seed": 1}, {"seq_len": 64}, {"micro_batch": 8}, {"model": "other"}, {"optim": LionW(1e-5)},
-        {"grad_clip": 2.0}, {"schedule": Cosine(warmup=0.2)}, {"budget": Budget(9, "epochs")}, {"method": LoRA(2, 4)}, {"zero_stage": 1},
+        {"grad_clip": 2.0}, {"schedule": Cosine(warmup=0.2)}, {"budget": Budget(9, "epochs")},
+        {"method": LoRA(2, 4)}, {"zero_stage": 1},
     ],
     ids=lambda change: next(iter(change)),
 )  # fmt: skip

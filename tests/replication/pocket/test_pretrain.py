@@ -47,8 +47,8 @@ def test_the_shipped_base_predicts_the_source_far_better_than_the_targets():
         return total / count
 
     known = loss([row["text"] for row in source.heldout_documents()[:30]])
-    assert known < 1.3  # measured: see base/README.md
-    assert known < loss([row["text"] for row in code.heldout_cpt_documents()[:30]])
+    assert known < 1.0  # measured .58 on sequences of 128, see base/README.md
+    assert known < 0.6 * loss([row["text"] for row in code.heldout_cpt_documents()[:30]])
 
 
 def test_no_target_token_is_dead_in_the_base():

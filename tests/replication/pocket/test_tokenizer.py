@@ -46,7 +46,7 @@ def test_every_prompt_boundary_is_a_token_boundary():
 def test_digits_newlines_and_indentation_stand_alone():
     vocabulary = new_tokenizer().get_vocab()
     plain = {new_tokenizer().decode([number]) for number in vocabulary.values()}
-    assert all(len(token) == 1 for token in plain if any(letter.isdigit() for letter in token))
+    assert all(len(token.strip()) == 1 for token in plain if any(letter.isdigit() for letter in token))
     assert all(token == "\n" for token in plain if "\n" in token)
     assert all(not token.strip() for token in plain if token.startswith("  "))
 
