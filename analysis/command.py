@@ -25,9 +25,9 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     """Options --scale, --results, --runs and --out with the defaults of the study."""
     made = argparse.ArgumentParser(description=(description or "").split("\n")[0])
     made.add_argument("--scale", default="pocket", help="name of a scale, or a Python file that holds one")
-    made.add_argument("--results", type=Path, default=Path("experiments/results"), help="collected tables")
+    made.add_argument("--results", type=Path, help="collected tables (default RUNS/results, else experiments/results)")
     made.add_argument("--runs", type=Path, default=Path("runs"), help="run directories, for the spectra")
-    made.add_argument("--out", type=Path, default=Path("analysis/results"), help="where analysis rows are written")
+    made.add_argument("--out", type=Path, help="where rows are written (default RUNS/analysis, else analysis/results)")
     return made
 
 
@@ -37,6 +37,13 @@ def places(description: str | None, argv: Sequence[str] | None = None) -> Places
 
 
 def resolve(args: argparse.Namespace) -> Places:
-    """The places that parsed options stand for."""
+    """The places that parsed options stand for.
+
+    Where `make study` has left tables of one's own, they are what is meant, and the tracked ones stay untouched.
+    """
     scale = scales.load(args.scale)
-    return Places(scale, args.results, args.runs, args.out / scale.name)
+    own = args.runs / "results"
+    mine = (own / scale.name).is_dir()
+    results = args.results or (own if mine else Path("experiments/results"))
+    out = args.out or (args.runs / "analysis" if mine else Path("analysis/results"))
+    return Places(scale, results, args.runs, out / scale.name)

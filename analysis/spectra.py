@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from analysis import command, grid, rows, singular, weights
 from analysis.ranks import FLOOR
-from replication.config import Scale
+from replication.config import Scale, number
 from replication.results import RunRow
 
 # Figure S7 shows W_q of layer 26 of 32.
@@ -237,6 +237,25 @@ def table(made: Sequence[rows.Row]) -> str:
     return "\n".join(lines)
 
 
+def by_arm(made: Sequence[rows.Row]) -> str:
+    """Mean rank of the change over all matrices, for every study, arm and length, as text."""
+    lines = [
+        f"{'study':<10}{'arm':<6}{'length':>9}{'rank90':>8}{'noise':>7}{'eff.':>8}{'noise':>8}{'stable':>8}{'noise':>8}"
+    ]
+    groups: dict[tuple[str, str, float], list[rows.Row]] = {}
+    for found in made:
+        if found["which"] == "change":
+            groups.setdefault((found["study"], found["arm"], found["length"]), []).append(found)
+    for (study, arm, length), group in groups.items():
+        columns = ("rank90", "effective_rank", "stable_rank")
+        means = [np.mean([r[name + end] for r in group]) for name in columns for end in ("", "_noise")]
+        lines.append(
+            f"{study:<10}{arm:<6}{number(length):>9}{means[0]:>8.1f}{means[1]:>7.1f}"
+            + "".join(f"{m:>8.1f}" for m in means[2:])
+        )
+    return "\n".join(lines)
+
+
 def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -265,6 +284,7 @@ def main() -> None:
     if not args.base:
         places = command.resolve(args)
         print(write(grid.load(places.scale, places.results), places))
+        print(by_arm(rows.read(places.out / "spectra.jsonl")))
         return
     try:
         found = of_pair(weights.folder(args.base), weights.folder(args.tuned))

@@ -179,7 +179,7 @@ def test_verdicts_come_in_order_whatever_the_workers() -> None:
 
 
 def test_time_waiting_for_a_processor_does_not_count() -> None:
-    """With eight busy processes on its one core, a program that needs 0.5 s takes about 4.5 s by the clock."""
+    """With busy processes on its one core, a program that needs 0.5 s takes 0.9 s and more by the clock."""
     if not Path("/proc/self/schedstat").exists():
         pytest.skip("this kernel does not say how long a process waited")
     core = {min(os.sched_getaffinity(0))}
@@ -188,14 +188,14 @@ def test_time_waiting_for_a_processor_does_not_count() -> None:
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(8)]
     try:
         time.sleep(0.2)
-        verdict = run("import time\nwhile time.process_time() < 0.5: pass", timeout=1.0)
+        verdict = run("import time\nwhile time.process_time() < 0.5: pass", timeout=0.7)
     finally:
         for process in busy:
             process.kill()
             process.wait()
         os.sched_setaffinity(0, before)
     assert verdict.outcome == "passed"
-    assert verdict.seconds > 1.0
+    assert verdict.seconds > 0.7
 
 
 def test_nothing_is_left_when_all_is_done() -> None:
