@@ -4,6 +4,8 @@ SCALE ?= pocket
 SEEDS ?= 1
 RUNS ?= runs
 PY := .venv/bin/python
+# The tracked study of three seeds, shown beside one's own, once there is one.
+REFERENCE := $(if $(wildcard analysis/results/$(SCALE)/verdicts.jsonl),--reference analysis/results)
 PIP := $(PYTHON) -m pip --python $(PY) install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: study test lint figures clean
@@ -12,7 +14,7 @@ study: .venv/installed
 	$(PY) -m experiments run study --scale $(SCALE) --seeds $(SEEDS) --runs $(RUNS)
 	$(PY) -m experiments collect --scale $(SCALE) --runs $(RUNS) --into $(RUNS)/results --allow-dirty
 	$(PY) -m analysis --scale $(SCALE) --runs $(RUNS) --results $(RUNS)/results --out $(RUNS)/analysis
-	$(PY) -m paper_figures --scale $(SCALE) --results $(RUNS)/results --analysis $(RUNS)/analysis --out $(RUNS)/figures --reference analysis/results
+	$(PY) -m paper_figures --scale $(SCALE) --results $(RUNS)/results --analysis $(RUNS)/analysis --out $(RUNS)/figures $(REFERENCE)
 
 test: .venv/installed-dev
 	$(PY) -m pytest -n 2
