@@ -56,10 +56,14 @@ def _run(options: argparse.Namespace) -> int:
     inputs = rows.load(scale, analysis=options.analysis, results=options.results)
     reference = _reference(options.reference, scale)
     if not options.check:
-        draw(inputs, options.out / scale.name, only=options.only, reference=reference)
+        folder = options.out / scale.name
+        draw(inputs, folder, only=options.only, reference=reference)
+        print(f"\n{len(list(folder.glob('*.png')))} figures and their tables in {folder}")
+        if options.only in (None, "report"):
+            print(f"report: {folder / 'report.html'}")
         return 0
-    with tempfile.TemporaryDirectory() as folder:
-        lacking = draw(inputs, Path(folder), only=options.only, reference=reference)
+    with tempfile.TemporaryDirectory() as scratch:
+        lacking = draw(inputs, Path(scratch), only=options.only, reference=reference)
     print("complete" if not lacking else f"not complete: {len(lacking)} missing")
     return 1 if lacking else 0
 
@@ -106,8 +110,6 @@ def _reference(folder: Path | None, scale: Scale) -> list[rows.Row]:
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-    if path.suffix != ".pdf":
-        print(f"wrote {path}")
 
 
 def _parser() -> argparse.ArgumentParser:
