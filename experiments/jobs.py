@@ -66,7 +66,8 @@ def train_and_score(run: Run, evals: tuple[Eval, ...], root: Path) -> Done:
         already = folder.status == "complete"
         train(run, root, watch=_tell)
         trained = time.monotonic()
-        evaluate_run(run, folder, evals) if evals else 0
+        if evals:
+            evaluate_run(run, folder, evals)
     except (ValueError, RuntimeError, OSError, TrainingFailed) as error:
         return Done(run.name(), error=one_line(error))
     steps = 0 if already else int(folder.manifest["steps"])
