@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments import scales
-from replication.config import Scale
+from replication.scale import Scale
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis import command, grid, rows
-from replication.config import Scale, Setting, number
+from replication.config import number
 from replication.results import RunRow
+from replication.scale import Scale, Setting
 from replication.stats import Estimate, contrast
 
 AXES = ("learning", "forgetting", "source_loss", "target_loss")

@@ -14,7 +14,8 @@ import numpy as np
 
 from analysis import curves, grid, tradeoff
 from experiments.comparisons import Contrast, Front, Part, Scores, Term
-from replication.config import Scale, Setting, number
+from replication.config import number
+from replication.scale import Scale, Setting
 from replication.stats import Estimate, contrast
 
 

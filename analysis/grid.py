@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 
 from experiments import studies, sweeps
-from replication.config import Choice, Code, Eval, Maths, Scale, Setting
+from replication.config import Choice, Code, Eval, Maths
 from replication.results import Items, RunRow, Score, read_items, read_runs, read_scores
+from replication.scale import Scale, Setting
 
 BASE = "base"
 Key = tuple[str, int, str, str]  # run, step, eval, metric

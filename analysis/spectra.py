@@ -24,8 +24,10 @@ from tqdm import tqdm
 
 from analysis import command, grid, rows, singular, weights
 from analysis.ranks import FLOOR
-from replication.config import Scale, number
+from replication.config import number
 from replication.results import RunRow
+from replication.runs import is_adapter
+from replication.scale import Scale
 
 # Figure S7 shows W_q of layer 26 of 32.
 SHOWN, DEPTH = "q_proj", 26 / 32
@@ -56,7 +58,7 @@ def of_change(base: Path, tuned: Path) -> Iterator[Spectrum]:
     Raises:
         ValueError: nothing changed, or the two have different matrices.
     """
-    found = _lora_change(tuned) if weights.is_adapter(tuned) else _full_change(base, tuned)
+    found = _lora_change(tuned) if is_adapter(tuned) else _full_change(base, tuned)
     count = 0
     for spectrum in found:
         count += 1
@@ -105,7 +107,7 @@ def of_merged(base: Path, tuned: Path) -> Iterator[Spectrum]:
 
 def of_pair(base: Path, tuned: Path) -> list[Spectrum]:
     """Base, tuned and change of any pair."""
-    after = of_merged(base, tuned) if weights.is_adapter(tuned) else of_model(tuned, "tuned")
+    after = of_merged(base, tuned) if is_adapter(tuned) else of_model(tuned, "tuned")
     return [*of_model(base, "base"), *after, *of_change(base, tuned)]
 
 

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis import command, curves, grid, rows
-from replication.config import Setting
 from replication.results import RunRow
+from replication.scale import Setting
 from replication.stats import Estimate, bootstrap_variance, combine
 
 DRAWS = 400  # relative error of the variance .07

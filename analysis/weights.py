@@ -61,11 +61,6 @@ def folder(where: str) -> Path:
         ) from None
 
 
-def is_adapter(path: Path) -> bool:
-    """Whether a folder holds a PEFT adapter and not a whole model."""
-    return (path / "adapter_config.json").is_file()
-
-
 def model(path: Path) -> dict[Matrix, Stored]:
     """The linears of a whole model by layer and module."""
     return {key: place for (key, part), place in _places(path).items() if part is None}

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from experiments import collect, plan, scales, schedule, studies
 from experiments.jobs import one_line
-from replication.config import Run, Scale, encode
+from replication.config import Run, encode
 from replication.runs import RunDir, find_runs, folder_of
+from replication.scale import Scale
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from replication.config import AdamW, Budget, Full, LionW, LoRA, Method, Optim, Run, Scale, Setting
+from replication.config import AdamW, Budget, Full, LionW, LoRA, Method, Optim, Run
+from replication.scale import Scale, Setting
 
 
 def arms(scale: Scale) -> dict[str, Method]:

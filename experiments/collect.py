@@ -14,9 +14,10 @@ from collections import defaultdict
 from pathlib import Path
 
 from experiments.sweeps import setting_of
-from replication.config import LoRA, Scale, Trapezoid
+from replication.config import LoRA, Trapezoid
 from replication.results import Items, RunRow, Score, write_rows
 from replication.runs import RunDir, find_runs, read_json
+from replication.scale import Scale
 
 
 def collect(scale: Scale, root: Path, into: Path, *, allow_dirty: bool) -> dict[str, int]:

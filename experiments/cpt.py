@@ -13,7 +13,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from experiments.arms import arms, base_run
-from replication.config import Branch, Budget, Run, Scale, Setting, Trapezoid
+from replication.config import Branch, Budget, Run, Trapezoid
+from replication.scale import Scale, Setting
 
 
 def runs(scale: Scale, study: str, setting: Setting, seed: int) -> list[Run]:

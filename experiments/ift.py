@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from experiments.arms import arms, base_run
-from replication.config import Budget, Run, Scale, Setting
+from replication.config import Budget, Run
+from replication.scale import Scale, Setting
 
 
 def runs(scale: Scale, study: str, setting: Setting, seed: int) -> list[Run]:

@@ -14,18 +14,17 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
-from replication.config import Eval, Run, Scale
+from replication.config import Eval, Run
+from replication.scale import Scale
 
 _MESSAGES: Queue[Any] | None = None
 
 
 @dataclass(frozen=True)
 class Done:
-    """How a job ended: optimiser steps and seconds spent on each part; `error` is one line, or None."""
+    """How a job ended: seconds spent on scoring; `error` is one line, or None."""
 
     name: str
-    steps: int = 0
-    train_seconds: float = 0.0
     eval_seconds: float = 0.0
     summary: str = ""
     error: str | None = None
@@ -55,24 +54,29 @@ def sequences(run: Run, root: Path) -> int:
 def train_and_score(run: Run, evals: tuple[Eval, ...], root: Path) -> Done:
     """Train a run from wherever it stands and score its end; errors come back as their one line."""
     _quiet()
-    from replication.evaluate import evaluate_run
     from replication.health import TrainingFailed
-    from replication.runs import folder_of
     from replication.train import train
 
-    began = time.monotonic()
     try:
-        folder = folder_of(run, root)
-        already = folder.status == "complete"
         train(run, root, watch=_tell)
-        trained = time.monotonic()
-        if evals:
-            evaluate_run(run, folder, evals)
     except (ValueError, RuntimeError, OSError, TrainingFailed) as error:
         return Done(run.name(), error=one_line(error))
-    steps = 0 if already else int(folder.manifest["steps"])
-    spent = 0.0 if already else trained - began
-    return Done(run.name(), steps, spent, time.monotonic() - trained, _summary(folder.path))
+    return score(run, evals, root)
+
+
+def score(run: Run, evals: tuple[Eval, ...], root: Path) -> Done:
+    """Score the end of a trained run on what is missing; errors come back as their one line."""
+    from replication.evaluate import evaluate_run
+    from replication.runs import folder_of
+
+    began = time.monotonic()
+    folder = folder_of(run, root)
+    try:
+        if evals:
+            evaluate_run(run, folder, evals)
+    except (ValueError, RuntimeError, OSError) as error:
+        return Done(run.name(), error=one_line(error))
+    return Done(run.name(), eval_seconds=time.monotonic() - began, summary=_summary(folder.path))
 
 
 def score_base(scale: Scale, root: Path) -> Done:

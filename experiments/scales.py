@@ -5,7 +5,8 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
-from replication.config import CPT, IFT, Choice, Code, Cosine, HeldOut, Maths, Scale, Setting, Source, Trapezoid
+from replication.config import CPT, IFT, Choice, Code, Cosine, HeldOut, Maths, Source, Trapezoid
+from replication.scale import Scale, Setting
 
 INSTRUCT = "Instruction: {prompt}\nResponse:\n"
 # Steps of 16 x 128 tokens: 20 to 160 for code; maths is learnt sooner, 16 to 128.

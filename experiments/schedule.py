@@ -20,8 +20,9 @@ from tqdm import tqdm
 
 from experiments import jobs
 from experiments.jobs import Done
-from replication.config import Eval, Run, Scale
+from replication.config import Eval, Run
 from replication.runs import folder_of
+from replication.scale import Scale
 
 
 @dataclass
@@ -103,7 +104,7 @@ def inline(order: Order) -> list[Done]:
     for run in order.runs:
         train(run, order.root, watch=_print_progress if first else None)
         if first:
-            ended.append(jobs.train_and_score(run, order.evals(run), order.root))
+            ended.append(jobs.score(run, order.evals(run), order.root))
     return ended
 
 

@@ -8,7 +8,8 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from experiments import cpt, ift, sweeps
-from replication.config import Run, Scale
+from replication.config import Run
+from replication.scale import Scale
 
 MAIN = "study"
 SWEEP = "learning_rates"

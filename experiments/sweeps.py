@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from experiments.arms import arms, base_run
-from replication.config import Run, Scale
+from replication.config import Run
+from replication.scale import Scale
 
 SUFFIX = ".learning_rates"
 FIRST_SEED = 100

@@ -29,7 +29,7 @@ from paper_figures import (
     tables,
 )
 from paper_figures.rows import Inputs
-from replication.config import Scale
+from replication.scale import Scale
 
 # Figure -> the module that draws it and the table it needs.
 FIGURES: dict[str, tuple[ModuleType, str]] = {

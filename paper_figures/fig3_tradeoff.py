@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from paper_figures import rows as table
 from paper_figures import style
 from paper_figures.rows import Inputs, Row
-from replication.config import Scale, Setting
+from replication.scale import Scale, Setting
 
 STEM = "fig3_tradeoff"
 

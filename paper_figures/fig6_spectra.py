@@ -17,7 +17,8 @@ from matplotlib.ticker import MaxNLocator
 from paper_figures import rows as table
 from paper_figures import style
 from paper_figures.rows import Inputs, Row
-from replication.config import Scale, number
+from replication.config import number
+from replication.scale import Scale
 
 STEM = "fig6_spectra"
 

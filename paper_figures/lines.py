@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from paper_figures import rows as table
 from paper_figures import style
 from paper_figures.rows import Row
-from replication.config import Scale, Setting
+from replication.scale import Scale, Setting
 
 # Sideways distance between neighbouring arms, in doublings of the length.
 _DODGE = 0.045

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from replication.config import Scale, number
+from replication.config import number
 from replication.results import RunRow, read_runs
+from replication.scale import Scale
 
 Row = dict[str, Any]
 

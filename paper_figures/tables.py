@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from paper_figures import rows as table
 from paper_figures import style
 from paper_figures.rows import Inputs, Row
-from replication.config import Scale, Setting, number
+from replication.config import number
+from replication.scale import Scale, Setting
 
 ABSENT = "–"
 

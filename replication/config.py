@@ -4,7 +4,7 @@ A value that training uses and that is not in the `Run` is a bug: the digest of 
 its weights. What is *asked* of the trained weights (the evals) is described here too, but stays outside
 the digest: asking another question does not change the answer to the first.
 
-    Scale --has--> Setting (data, lengths, rates) --expands to--> Run = Task + Method + Optim + Schedule + Budget
+    Run = Task + Method + Optim + Schedule + Budget
 
 Standard library only, so that `python -m experiments plan` starts at once on a machine without torch.
 """
@@ -37,8 +37,8 @@ class Source:
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        _require(bool(self.where), "Source.where", self.where, "a path, a hub id or python:module:function")
-        _require(self.limit is None or self.limit > 0, "Source.limit", self.limit, "positive, or None")
+        require(bool(self.where), "Source.where", self.where, "a path, a hub id or python:module:function")
+        require(self.limit is None or self.limit > 0, "Source.limit", self.limit, "positive, or None")
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ class LoRA:
     dropout: float = 0.05
 
     def __post_init__(self) -> None:
-        _require(self.rank > 0, "LoRA.rank", self.rank, "a positive integer")
-        _require(self.alpha > 0, "LoRA.alpha", self.alpha, "positive; the paper uses 2 x rank")
-        _require(0 <= self.dropout < 1, "LoRA.dropout", self.dropout, "in [0, 1)")
+        require(self.rank > 0, "LoRA.rank", self.rank, "a positive integer")
+        require(self.alpha > 0, "LoRA.alpha", self.alpha, "positive; the paper uses 2 x rank")
+        require(0 <= self.dropout < 1, "LoRA.dropout", self.dropout, "in [0, 1)")
 
     def label(self) -> str:
         """Name part, as in `lora-r64-all`; alpha is named where it is not 2 x rank."""
@@ -135,8 +135,8 @@ class Trapezoid:
     cooldown: float = 0.2
 
     def __post_init__(self) -> None:
-        _require(self.warmup >= 0, "Trapezoid.warmup", self.warmup, "a number of steps")
-        _require(0 <= self.cooldown <= 1, "Trapezoid.cooldown", self.cooldown, "a share in [0, 1]")
+        require(self.warmup >= 0, "Trapezoid.warmup", self.warmup, "a number of steps")
+        require(0 <= self.cooldown <= 1, "Trapezoid.cooldown", self.cooldown, "a share in [0, 1]")
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,8 @@ class Cosine:
     floor: float = 0.01
 
     def __post_init__(self) -> None:
-        _require(0 <= self.warmup < 1, "Cosine.warmup", self.warmup, "a share in [0, 1)")
-        _require(0 <= self.floor <= 1, "Cosine.floor", self.floor, "a share in [0, 1]")
+        require(0 <= self.warmup < 1, "Cosine.warmup", self.warmup, "a share in [0, 1)")
+        require(0 <= self.floor <= 1, "Cosine.floor", self.floor, "a share in [0, 1]")
 
 
 Schedule = Trapezoid | Cosine
@@ -162,8 +162,8 @@ class Budget:
     unit: Literal["steps", "tokens", "epochs"]
 
     def __post_init__(self) -> None:
-        _require(self.amount > 0, "Budget.amount", self.amount, "positive")
-        _require(self.unit in ("steps", "tokens", "epochs"), "Budget.unit", self.unit, "steps, tokens or epochs")
+        require(self.amount > 0, "Budget.amount", self.amount, "positive")
+        require(self.unit in ("steps", "tokens", "epochs"), "Budget.unit", self.unit, "steps, tokens or epochs")
 
     def label(self) -> str:
         """Name part, as in `tok20b`, `ep4`, `st300`."""
@@ -207,13 +207,13 @@ class Run:
 
     def __post_init__(self) -> None:
         for field in ("global_batch", "seq_len", "micro_batch"):
-            _require(getattr(self, field) > 0, f"Run.{field}", getattr(self, field), "a positive integer")
-        _require(self.seed >= 0, "Run.seed", self.seed, "0 or more")
-        _require(self.grad_clip > 0, "Run.grad_clip", self.grad_clip, "positive")
-        _require(self.precision in ("fp32", "bf16"), "Run.precision", self.precision, "fp32 or bf16")
-        _require(self.zero_stage in (0, 1, 2, 3), "Run.zero_stage", self.zero_stage, "0, 1, 2 or 3")
+            require(getattr(self, field) > 0, f"Run.{field}", getattr(self, field), "a positive integer")
+        require(self.seed >= 0, "Run.seed", self.seed, "0 or more")
+        require(self.grad_clip > 0, "Run.grad_clip", self.grad_clip, "positive")
+        require(self.precision in ("fp32", "bf16"), "Run.precision", self.precision, "fp32 or bf16")
+        require(self.zero_stage in (0, 1, 2, 3), "Run.zero_stage", self.zero_stage, "0, 1, 2 or 3")
         # DeepSpeed keeps fp32 masters of bf16 weights, and fp32 sums of their gradients, from stage 1 on.
-        _require(
+        require(
             self.precision == "fp32" or self.zero_stage > 0, "Run.zero_stage", self.zero_stage, "1 or more with bf16"
         )
         if self.global_batch % self.micro_batch:
@@ -295,82 +295,6 @@ class HeldOut:
 
 Eval = Choice | Code | Maths | HeldOut
 
-# ---------------------------------------------------------------- scale
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One column of the paper's figures: data, lengths, batch and the rate of every arm.
-
-    `lengths` are tokens for CPT and epochs for IFT. `rates` pairs an arm's label ("full", "r16") with its rate.
-    """
-
-    regime: Literal["cpt", "ift"]
-    domain: str
-    title: str
-    task: Task
-    lengths: tuple[float, ...]
-    rates: tuple[tuple[str, float], ...]
-    schedule: Schedule
-    global_batch: int
-    micro_batch: int
-    seq_len: int
-    target: str
-    target_loss: str
-
-    def __post_init__(self) -> None:
-        _require(len(self.lengths) > 0, "Setting.lengths", self.lengths, "at least one length")
-        _require(self.regime in ("cpt", "ift"), "Setting.regime", self.regime, "cpt or ift")
-
-    def rate(self, arm: str) -> float:
-        """Learning rate of an arm, by label."""
-        known = dict(self.rates)
-        if arm not in known:
-            raise ValueError(f"no learning rate for arm {arm!r}; this setting has {sorted(known)}")
-        return known[arm]
-
-
-@dataclass(frozen=True)
-class Scale:
-    """A size at which the whole study runs: model, data, lengths, rates and questions. A value, no code.
-
-    `forgetting` names the choice evals whose unweighted mean is the forgetting score, `source_loss` the held-out
-    loss on what the base was trained on (the second forgetting axis).
-    """
-
-    name: str
-    model: str
-    settings: tuple[tuple[str, Setting], ...]
-    evals: tuple[Eval, ...]
-    forgetting: tuple[str, ...]
-    source_loss: str
-    ranks: tuple[int, ...]
-    optim: Literal["lionw", "adamw"] = "lionw"
-    weight_decay: float = 0.0
-    dropout: float = 0.05
-    tokenizer: str | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
-    zero_stage: Literal[0, 1, 2, 3] = 0
-    workers: int = 1
-    threads: int | None = None
-    sweep_rates: tuple[tuple[str, tuple[float, ...]], ...] = ()
-
-    def __post_init__(self) -> None:
-        names = [e.name for e in self.evals]
-        _require(len(set(names)) == len(names), "Scale.evals", names, "names that differ")
-        asked = {*self.forgetting, self.source_loss}
-        asked |= {n for _, s in self.settings for n in (s.target, s.target_loss)}
-        missing = sorted(asked - set(names))
-        _require(not missing, "Scale.evals", names, f"an eval for each of {missing}")
-
-    def eval(self, name: str) -> Eval:
-        """The eval of that name."""
-        for item in self.evals:
-            if item.name == name:
-                return item
-        raise ValueError(f"scale {self.name!r} has no eval {name!r}; it has {[e.name for e in self.evals]}")
-
-
 # ---------------------------------------------------------------- names, encoding
 
 
@@ -422,11 +346,16 @@ _KINDS: tuple[type, ...] = (
 
 def _check_optim(optim: LionW | AdamW) -> None:
     kind = type(optim).__name__
-    _require(0 < optim.lr < 10, f"{kind}.lr", optim.lr, "in (0, 10)")
-    _require(all(0 <= b < 1 for b in optim.betas), f"{kind}.betas", optim.betas, "two shares in [0, 1)")
-    _require(0 <= optim.weight_decay < 1, f"{kind}.weight_decay", optim.weight_decay, "in [0, 1)")
+    require(0 < optim.lr < 10, f"{kind}.lr", optim.lr, "in (0, 10)")
+    require(all(0 <= b < 1 for b in optim.betas), f"{kind}.betas", optim.betas, "two shares in [0, 1)")
+    require(0 <= optim.weight_decay < 1, f"{kind}.weight_decay", optim.weight_decay, "in [0, 1)")
 
 
-def _require(holds: bool, field: str, value: object, expected: str) -> None:
+def require(holds: bool, field: str, value: object, expected: str) -> None:
+    """Refuse a value out of range, by the name of its field and with what was expected.
+
+    Raises:
+        ValueError: unless `holds`.
+    """
     if not holds:
         raise ValueError(f"{field}={value!r}; expected {expected}")

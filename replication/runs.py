@@ -96,6 +96,11 @@ def find_runs(root: Path, *, scale: str, study: str | None = None) -> list[RunDi
     return [RunDir(path.parent) for path in found]
 
 
+def is_adapter(checkpoint: Path) -> bool:
+    """Whether a checkpoint folder holds a PEFT adapter, not a whole model."""
+    return (checkpoint / "adapter_config.json").is_file()
+
+
 @contextlib.contextmanager
 def locked(folder: RunDir) -> Iterator[None]:
     """Hold the folder for this process; a second process is told so at once.

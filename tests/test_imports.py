@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {
     "replication.config": 0,
+    "replication.scale": 1,
     "replication.seeding": 0,
     "replication.provenance": 0,
     "replication.stats": 0,
@@ -36,6 +37,7 @@ FLOORS = {
 # Files that may be imported without torch: what plans, collects and draws must start at once on any machine.
 TORCH_FREE = (
     "replication.config",
+    "replication.scale",
     "replication.seeding",
     "replication.runs",
     "replication.results",

@@ -11,11 +11,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from replication.models import load_model, naming_damage
-
-
-def is_adapter(checkpoint: Path) -> bool:
-    """Whether a checkpoint holds an adapter, not a whole model."""
-    return (checkpoint / "adapter_config.json").is_file()
+from replication.runs import is_adapter
 
 
 def load_merged(base: str | Path, checkpoint: Path) -> PreTrainedModel:

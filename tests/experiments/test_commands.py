@@ -16,7 +16,8 @@ from experiments.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCALE = """
-from replication.config import CPT, IFT, Choice, Cosine, HeldOut, Maths, Scale, Setting, Source, Trapezoid
+from replication.config import CPT, IFT, Choice, Cosine, HeldOut, Maths, Source, Trapezoid
+from replication.scale import Scale, Setting
 
 SCALE = Scale(
     name="mine", model={model!r}, ranks=(2,), workers=2, threads=1,

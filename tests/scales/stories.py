@@ -5,7 +5,8 @@
 The data lie beside the checkout, in ../shared/data.
 """
 
-from replication.config import CPT, IFT, Cosine, HeldOut, Maths, Scale, Setting, Source, Trapezoid
+from replication.config import CPT, IFT, Cosine, HeldOut, Maths, Source, Trapezoid
+from replication.scale import Scale, Setting
 
 DATA = "../shared/data"
 QUESTION = "Question: {prompt}\nAnswer: "

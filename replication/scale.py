@@ -1,0 +1,86 @@
+"""A size at which the whole study runs, as a value: model, settings, rates and the questions asked.
+
+    Scale --has--> Setting (data, lengths, rates) --expands to--> Run
+
+Standard library only, as the configuration of a run is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from replication.config import Eval, Schedule, Task, require
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One column of the paper's figures: data, lengths, batch and the rate of every arm.
+
+    `lengths` are tokens for CPT and epochs for IFT. `rates` pairs an arm's label ("full", "r16") with its rate.
+    """
+
+    regime: Literal["cpt", "ift"]
+    domain: str
+    title: str
+    task: Task
+    lengths: tuple[float, ...]
+    rates: tuple[tuple[str, float], ...]
+    schedule: Schedule
+    global_batch: int
+    micro_batch: int
+    seq_len: int
+    target: str
+    target_loss: str
+
+    def __post_init__(self) -> None:
+        require(len(self.lengths) > 0, "Setting.lengths", self.lengths, "at least one length")
+        require(self.regime in ("cpt", "ift"), "Setting.regime", self.regime, "cpt or ift")
+
+    def rate(self, arm: str) -> float:
+        """Learning rate of an arm, by label."""
+        known = dict(self.rates)
+        if arm not in known:
+            raise ValueError(f"no learning rate for arm {arm!r}; this setting has {sorted(known)}")
+        return known[arm]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A size at which the whole study runs: model, data, lengths, rates and questions. A value, no code.
+
+    `forgetting` names the choice evals whose unweighted mean is the forgetting score, `source_loss` the held-out
+    loss on what the base was trained on (the second forgetting axis).
+    """
+
+    name: str
+    model: str
+    settings: tuple[tuple[str, Setting], ...]
+    evals: tuple[Eval, ...]
+    forgetting: tuple[str, ...]
+    source_loss: str
+    ranks: tuple[int, ...]
+    optim: Literal["lionw", "adamw"] = "lionw"
+    weight_decay: float = 0.0
+    dropout: float = 0.05
+    tokenizer: str | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    workers: int = 1
+    threads: int | None = None
+    sweep_rates: tuple[tuple[str, tuple[float, ...]], ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [e.name for e in self.evals]
+        require(len(set(names)) == len(names), "Scale.evals", names, "names that differ")
+        asked = {*self.forgetting, self.source_loss}
+        asked |= {n for _, s in self.settings for n in (s.target, s.target_loss)}
+        missing = sorted(asked - set(names))
+        require(not missing, "Scale.evals", names, f"an eval for each of {missing}")
+
+    def eval(self, name: str) -> Eval:
+        """The eval of that name."""
+        for item in self.evals:
+            if item.name == name:
+                return item
+        raise ValueError(f"scale {self.name!r} has no eval {name!r}; it has {[e.name for e in self.evals]}")
