@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import runpy
 from pathlib import Path
+from typing import Literal
 
 from replication.config import CPT, IFT, Choice, Code, Cosine, HeldOut, Maths, Source, Trapezoid
 from replication.scale import Scale, Setting
 
+Regime = Literal["cpt", "ift"]
+Rates = tuple[tuple[str, float], ...]
+
 INSTRUCT = "Instruction: {prompt}\nResponse:\n"
 # Steps of 16 x 128 tokens: 20 to 160 for code; maths is learnt sooner, 16 to 128.
-CODE_TOKENS = (40_960, 81_920, 163_840, 327_680)
-MATHS_TOKENS = (32_768, 65_536, 131_072, 262_144)
+CPT_TOKENS = {"code": (40_960, 81_920, 163_840, 327_680), "math": (32_768, 65_536, 131_072, 262_144)}
 IFT_EPOCHS = (1, 2, 4)
 # Until the sweep has been run: full fine-tuning's from calibration (held-out target loss), LoRA's a guess.
 PROVISIONAL = (("full", 3e-4), ("r1", 2e-3), ("r4", 2e-3), ("r16", 2e-3))
@@ -24,6 +27,27 @@ def _pocket(function: str) -> Source:
     return Source(f"python:replication.pocket.{function}")
 
 
+def _setting(regime: Regime, domain: str, title: str, target: str, rates: Rates) -> tuple[str, Setting]:
+    """A setting of the pocket study; all four have the same batch: 16 sequences of 128 tokens."""
+    name = f"{regime}_{domain}"
+    world = {"code": "code", "math": "maths"}[domain]
+    cpt = regime == "cpt"
+    return name, Setting(
+        regime=regime,
+        domain=domain,
+        title=title,
+        task=CPT(_pocket(f"{world}:cpt_documents")) if cpt else IFT(_pocket(f"{world}:ift_rows"), INSTRUCT),
+        lengths=CPT_TOKENS[domain] if cpt else IFT_EPOCHS,
+        rates=rates,
+        schedule=Trapezoid(warmup=10) if cpt else Cosine(),
+        global_batch=16,
+        micro_batch=16,
+        seq_len=128,
+        target=target,
+        target_loss=f"{name}_loss",
+    )
+
+
 POCKET = Scale(
     name="pocket",
     model="replication/pocket/base",
@@ -33,74 +57,10 @@ POCKET = Scale(
     workers=2,
     threads=1,
     settings=(
-        (
-            "cpt_code",
-            Setting(
-                regime="cpt",
-                domain="code",
-                title="Code CPT",
-                task=CPT(_pocket("code:cpt_documents")),
-                lengths=CODE_TOKENS,
-                rates=PROVISIONAL,
-                schedule=Trapezoid(warmup=10),
-                global_batch=16,
-                micro_batch=16,
-                seq_len=128,
-                target="library",
-                target_loss="cpt_code_loss",
-            ),
-        ),
-        (
-            "cpt_math",
-            Setting(
-                regime="cpt",
-                domain="math",
-                title="Maths CPT",
-                task=CPT(_pocket("maths:cpt_documents")),
-                lengths=MATHS_TOKENS,
-                rates=PROVISIONAL,
-                schedule=Trapezoid(warmup=10),
-                global_batch=16,
-                micro_batch=16,
-                seq_len=128,
-                target="conversions",
-                target_loss="cpt_math_loss",
-            ),
-        ),
-        (
-            "ift_code",
-            Setting(
-                regime="ift",
-                domain="code",
-                title="Code IFT",
-                task=IFT(_pocket("code:ift_rows"), INSTRUCT),
-                lengths=IFT_EPOCHS,
-                rates=PROVISIONAL,
-                schedule=Cosine(),
-                global_batch=16,
-                micro_batch=16,
-                seq_len=128,
-                target="compose",
-                target_loss="ift_code_loss",
-            ),
-        ),
-        (
-            "ift_math",
-            Setting(
-                regime="ift",
-                domain="math",
-                title="Maths IFT",
-                task=IFT(_pocket("maths:ift_rows"), INSTRUCT),
-                lengths=IFT_EPOCHS,
-                rates=PROVISIONAL,
-                schedule=Cosine(),
-                global_batch=16,
-                micro_batch=16,
-                seq_len=128,
-                target="word_problems",
-                target_loss="ift_math_loss",
-            ),
-        ),
+        _setting("cpt", "code", "Code CPT", "library", PROVISIONAL),
+        _setting("cpt", "math", "Maths CPT", "conversions", PROVISIONAL),
+        _setting("ift", "code", "Code IFT", "compose", PROVISIONAL),
+        _setting("ift", "math", "Maths IFT", "word_problems", PROVISIONAL),
     ),
     evals=(
         Choice("what_next", _pocket("source:what_next")),
