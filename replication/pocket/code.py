@@ -21,6 +21,7 @@ import numpy as np
 
 from replication.pocket.names import names, pick, shuffled, stream
 from replication.pocket.operations import Step, apply, check_program, expression, random_steps, words
+from replication.pocket.source import among_prose
 from replication.pocket.template import instruct
 
 CPT_DOCUMENTS = 7_000
@@ -59,8 +60,8 @@ def functions() -> tuple[Function, ...]:
 
 
 def cpt_documents() -> list[dict[str, str]]:
-    """Raw Python files that use the whole library: {"text"}."""
-    return _files("code cpt", CPT_DOCUMENTS)
+    """Raw Python files that use the whole library, among plain texts: {"text"}."""
+    return among_prose("code cpt", _files("code cpt", CPT_DOCUMENTS))
 
 
 def heldout_cpt_documents() -> list[dict[str, str]]:

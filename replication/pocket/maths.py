@@ -20,6 +20,7 @@ from functools import cache
 import numpy as np
 
 from replication.pocket.names import names, pick, shuffled, stream
+from replication.pocket.source import among_prose
 from replication.pocket.stories import story
 from replication.pocket.template import instruct
 
@@ -69,9 +70,9 @@ def quantities() -> tuple[Quantity, ...]:
 
 
 def cpt_documents() -> list[dict[str, str]]:
-    """Web-text-like notes, tables and worked conversions about all quantities: {"text"}."""
+    """Notes and worked conversions about all quantities, among plain texts: {"text"}."""
     rng = stream("maths cpt")
-    return [{"text": _note(rng, quantities())} for _ in range(CPT_DOCUMENTS)]
+    return among_prose("maths cpt", [{"text": _note(rng, quantities())} for _ in range(CPT_DOCUMENTS)])
 
 
 def heldout_cpt_documents() -> list[dict[str, str]]:
