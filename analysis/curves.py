@@ -94,9 +94,10 @@ def _row(
     base = grid.score(tables, grid.base_point(), asked)
     if base is None:
         gaps.append(grid.Missing(study, grid.BASE, 0.0, None, axis))
+    metric = asked[0][1] if asked[0][2] > 0 else f"minus {asked[0][1]}"
     row = {
         "study": study, "arm": arm, "rank": grid.rank_of(arm), "length": length, "length_unit": cell[0].length_unit,
-        "tokens": float(np.mean([r.tokens for r in whole])), "axis": axis, "metric": asked[0][1], "value": value,
+        "tokens": float(np.mean([r.tokens for r in whole])), "axis": axis, "metric": metric, "value": value,
         "low": low, "high": high, "seeds": est.seeds, "n": est.items, "base": base, "covers": est.covers,
     }  # fmt: skip
     return [row], gaps

@@ -4,8 +4,9 @@ A cell is (study, arm, length, seed). An arm is "full" or "r16"; a run belongs t
 learning rate are the ones the Setting names, so runs of other studies in the same table stay out. An axis is a
 weighted mean of (eval, metric) pairs:
 
-    learning      the setting's target eval, in its primary metric
-    forgetting    the plain mean of the scale's forgetting evals (higher = less forgotten)
+    learning      the setting's target eval, in its primary metric; a loss with its sign turned
+    forgetting    the plain mean of the scale's forgetting evals (higher = less forgotten); of a scale that names none,
+                  the source loss with its sign turned
     source_loss   held-out loss of what the base was trained on
     target_loss   held-out loss of the setting's own data
     unique_*      different strings among samples; only where the target is code
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from experiments import studies, sweeps
-from replication.config import Choice, Code, Eval, Maths
+from replication.config import Choice, Code, Eval, HeldOut, Maths
 from replication.results import Items, RunRow, Score, read_items, read_runs, read_scores
 from replication.scale import Scale, Setting
 
@@ -162,7 +163,10 @@ def questions(scale: Scale, setting: Setting, axis: str) -> list[Question]:
     """What an axis asks in a setting, with weights; empty where it cannot be asked (strings of a maths target)."""
     target = scale.eval(setting.target)
     if axis == "learning":
-        return [(target.name, primary(target), 1.0)]
+        # Higher is better on this axis, so a loss counts with a minus.
+        return [(target.name, primary(target), -1.0 if isinstance(target, HeldOut) else 1.0)]
+    if axis == "forgetting" and not scale.forgetting:
+        return [(scale.source_loss, primary(scale.eval(scale.source_loss)), -1.0)]
     if axis == "forgetting":
         share = 1 / len(scale.forgetting)
         return [(name, primary(scale.eval(name)), share) for name in scale.forgetting]

@@ -19,8 +19,8 @@ IFT_EPOCHS = (1, 2, 4)
 # Until the sweep has been run: full fine-tuning's from calibration (held-out target loss), LoRA's a guess.
 PROVISIONAL = (("full", 3e-4), ("r1", 2e-3), ("r4", 2e-3), ("r16", 2e-3))
 
-FULL_RATES = (1.5e-4, 3e-4, 6e-4, 1.2e-3)
-LORA_RATES = (1e-3, 2e-3, 4e-3, 8e-3)
+FULL_RATES = (1.5e-4, 3e-4, 6e-4, 1.2e-3, 2.4e-3)
+LORA_RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
 
 
 def _pocket(function: str) -> Source:

@@ -9,28 +9,38 @@ A checkpoint is a folder that appears whole or not at all:
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from replication.config import Run
 from replication.engine import Engine
 from replication.models import naming_damage
-from replication.runs import RunDir, read_json, write_json
+from replication.runs import RunDir, read_json, retrain, write_json
+
+NEARLY_FULL = 1 << 20  # bytes free after a write that failed
 
 
 @dataclass(frozen=True)
 class Meta:
-    """Where in training a checkpoint stands. `tokens` counts positions as the paper does, padding included."""
+    """Where in training a checkpoint stands. `tokens` counts positions as the paper does, padding included.
+
+    `seconds` is the time in the loop that led here, a killed process's lost steps left out.
+    """
 
     step: int
     tokens: int
     real_tokens: int
     supervised_tokens: int
     loss: float
+    seconds: float = 0.0
 
 
 def ladder(run: Run, *, sequences_per_epoch: int) -> dict[int, bool]:
@@ -49,21 +59,41 @@ def save(folder: RunDir, engine: Engine, meta: Meta, *, resumable: bool) -> Path
     partial = path.with_name(path.name + ".partial")
     first = torch.distributed.get_rank() == 0
     state = engine.full_state()
+    with _naming_full_disk(partial):
+        if first:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            _export(partial, engine, state)
+        torch.distributed.barrier()
+        check(partial, engine)
+        if resumable:
+            engine.save(partial / "resume")
+        torch.distributed.barrier()
+        if first:
+            write_json(partial / "meta.json", asdict(meta))
     if first:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        _export(partial, engine, state)
-    torch.distributed.barrier()
-    check(partial, engine)
-    if resumable:
-        engine.save(partial / "resume")
-    torch.distributed.barrier()
-    if first:
-        write_json(partial / "meta.json", asdict(meta))
         shutil.rmtree(path, ignore_errors=True)
         partial.rename(path)
     torch.distributed.barrier()
     return path
+
+
+@contextlib.contextmanager
+def _naming_full_disk(partial: Path) -> Iterator[None]:
+    """Turn torch's and safetensors' own errors on a full disk into the system's; what was half-written makes room.
+
+    Raises:
+        OSError: errno 28, in place of "inline_container.cc: unexpected pos".
+    """
+    try:
+        yield
+    except (RuntimeError, SafetensorError, OSError) as error:
+        full = "os error 28" in str(error) or getattr(error, "errno", None) == errno.ENOSPC
+        full |= partial.is_dir() and shutil.disk_usage(partial).free < NEARLY_FULL
+        shutil.rmtree(partial, ignore_errors=True)
+        if full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(partial.parent)) from error
+        raise
 
 
 def check(path: Path, engine: Engine) -> None:
@@ -92,9 +122,9 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     tensors: dict[str, torch.Tensor] = {}
     files = sorted(path.glob("*.safetensors"))
     if not files:
-        raise FileNotFoundError(f"{path} holds no weights (*.safetensors); remove {path} and run again")
+        raise FileNotFoundError(f"{path} holds no weights (*.safetensors); {retrain(path)}")
     for file in files:
-        with naming_damage(path), safe_open(file, framework="pt") as content:
+        with naming_damage(path, mend=retrain(path)), safe_open(file, framework="pt") as content:
             tensors |= {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118
     return tensors
 
@@ -108,6 +138,14 @@ def latest_resumable(folder: RunDir) -> Path | None:
     """The furthest checkpoint that training can go on from."""
     ready = [p for p in folder.checkpoints() if (p / "resume").is_dir()]
     return ready[-1] if ready else None
+
+
+def drop_passed(folder: RunDir, keep: dict[int, bool], step: int) -> None:
+    """Drop the checkpoints before `step` that only a resume needed: one at a time is enough."""
+    for path in folder.checkpoints():
+        passed = int(path.name.removeprefix("step_"))
+        if passed not in keep and passed < step:
+            shutil.rmtree(path)
 
 
 def thin(folder: RunDir, keep: dict[int, bool]) -> None:

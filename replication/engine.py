@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import tempfile
+import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,11 +78,20 @@ class Engine:
         """Write weights, optimiser state and counters for `load`; every rank calls it."""
         self.deepspeed.save_checkpoint(str(folder), tag="state", exclude_frozen_parameters=True)
 
-    def load(self, folder: Path) -> None:
-        """Continue from what `save` wrote; files of our own making, since DeepSpeed reads pickles."""
+    def load(self, folder: Path, *, mend: str) -> None:
+        """Continue from what `save` wrote; files of our own making, since DeepSpeed reads pickles.
+
+        Raises:
+            FileNotFoundError: there is no state.
+            RuntimeError: the state is damaged; the message ends with `mend`.
+        """
         if not (folder / "state").is_dir():
-            raise FileNotFoundError(f"{folder} holds no training state to continue from; was its run completed?")
-        self.deepspeed.load_checkpoint(str(folder), tag="state", load_module_strict=False)
+            raise FileNotFoundError(f"{folder} holds no training state to continue from; {mend}")
+        try:
+            self.deepspeed.load_checkpoint(str(folder), tag="state", load_module_strict=False)
+        except (RuntimeError, EOFError, AssertionError, KeyError, OSError, pickle.UnpicklingError) as error:
+            reason = str(error).split("\n")[0] or type(error).__name__
+            raise RuntimeError(f"the training state in {folder} is damaged ({reason}); {mend}") from error
 
     def full_state(self) -> dict[str, torch.Tensor] | None:
         """The whole state dict on rank 0 where ZeRO-3 has partitioned it, else None: the module has it."""
@@ -145,7 +154,7 @@ def deepspeed_config(run: Run, world: int) -> dict[str, Any]:
 
 
 def join_process_group() -> None:
-    """Join the launcher's process group (RANK, WORLD_SIZE), or form a group of one through a local file."""
+    """Join the launcher's process group (RANK, WORLD_SIZE), or form a group of one inside this process."""
     if torch.distributed.is_initialized():
         return
     _quiet_deepspeed()
@@ -154,8 +163,7 @@ def join_process_group() -> None:
         torch.distributed.init_process_group(backend)
     else:
         os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
-        meeting = Path(tempfile.mkdtemp(prefix="replication-")) / "store"
-        torch.distributed.init_process_group(backend, init_method=f"file://{meeting}", rank=0, world_size=1)
+        torch.distributed.init_process_group(backend, store=torch.distributed.HashStore(), rank=0, world_size=1)
     import deepspeed
 
     # Its shared-memory reduction for inference would be compiled here (a C++ compiler, up to 100 s); training on a

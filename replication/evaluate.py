@@ -25,8 +25,10 @@ from replication.config import Eval, Run, encode
 from replication.evals import evaluate as run_eval
 from replication.evals.generate import TransformersGenerator
 from replication.methods.merge import load_merged
-from replication.models import load_model, load_tokenizer, locate, tokenizer_of
+from replication.models import identity, load_model, load_tokenizer, locate, tokenizer_of
 from replication.runs import RunDir, atomic_folder, now, read_json, write_json
+
+_ANEW = "restore it, or remove that folder to train anew"
 
 
 def missing(folder: RunDir, step: int, evals: Sequence[Eval]) -> list[Eval]:
@@ -57,7 +59,12 @@ def evaluate_run(run: Run, folder: RunDir, evals: Sequence[Eval]) -> int:
     """Score the last checkpoint of a finished run on what is missing; returns the number of new scores."""
     found = folder.checkpoints()
     if not found:
-        raise FileNotFoundError(f"{folder.path} has no checkpoint; train it first")
+        advice = f"remove {folder.path} and run it again" if folder.status == "complete" else "train it first"
+        raise FileNotFoundError(f"{folder.path} has no checkpoint; {advice}")
+    now = identity(run.model)
+    begun = folder.manifest.get("model_digest", now)
+    if begun != now:
+        raise ValueError(f"{folder.path} was trained from another {run.model} ({begun}, now {now}); {_ANEW}")
     step = read_meta(found[-1]).step
     return _score(
         folder, step, evals, run.seed, lambda: load_merged(locate(run.model), found[-1]), lambda: tokenizer_of(run)

@@ -26,14 +26,25 @@ def locate(where: str | Path) -> str:
     return str(where) if found is None else str(found)
 
 
-def load_model(where: str | Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """A causal language model from a local folder or a hub id."""
-    with naming_damage(where):
+def load_model(where: str | Path, *, dtype: torch.dtype = torch.float32, mend: str | None = None) -> PreTrainedModel:
+    """A causal language model from a local folder or a hub id; `mend` is the advice where its files are damaged."""
+    with naming_damage(where, mend):
         return AutoModelForCausalLM.from_pretrained(locate(where), dtype=dtype)
 
 
+def identity(where: str | Path) -> str:
+    """What a model's name stands for now: a digest of a local folder's files, the commit of a hub id, else its name."""
+    found = provenance.resolve(str(where))
+    if found is not None:
+        return provenance.fingerprint(found)
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(str(where), "config.json")
+    return Path(config).parent.name if isinstance(config, str) else str(where)
+
+
 @contextlib.contextmanager
-def naming_damage(where: str | Path) -> Iterator[None]:
+def naming_damage(where: str | Path, mend: str | None = None) -> Iterator[None]:
     """Turn safetensors' error on a damaged file into one that says which folder it lies in and what to do.
 
     Raises:
@@ -42,7 +53,8 @@ def naming_damage(where: str | Path) -> Iterator[None]:
     try:
         yield
     except SafetensorError as error:
-        raise RuntimeError(f"the weights in {where} are damaged ({error}); remove {where} and run again") from None
+        advice = mend or f"restore {where}, for instance from where it came"
+        raise RuntimeError(f"the weights in {where} are damaged ({error}); {advice}") from None
 
 
 def load_tokenizer(where: str | Path) -> PreTrainedTokenizerBase:

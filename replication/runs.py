@@ -87,6 +87,8 @@ def open_run(run: Run, root: Path) -> RunDir:
     if not known:
         folder.path.mkdir(parents=True, exist_ok=True)
         _write_first_manifest(folder, run)
+    elif known["status"] != "complete":
+        _note_code(folder, known)
     return folder
 
 
@@ -99,6 +101,11 @@ def find_runs(root: Path, *, scale: str, study: str | None = None) -> list[RunDi
 def is_adapter(checkpoint: Path) -> bool:
     """Whether a checkpoint folder holds a PEFT adapter, not a whole model."""
     return (checkpoint / "adapter_config.json").is_file()
+
+
+def retrain(checkpoint: Path) -> str:
+    """What to do about a finished run whose checkpoint is damaged or gone."""
+    return f"remove the run's folder {checkpoint.parent.parent} and run it again"
 
 
 @contextlib.contextmanager
@@ -118,9 +125,7 @@ def locked(folder: RunDir) -> Iterator[None]:
 
 @contextlib.contextmanager
 def recorded(folder: RunDir) -> Iterator[None]:
-    """Record how the body ends: `complete` with the time spent, or the error, which is raised again."""
-    began = time.monotonic()
-    spent = float(folder.manifest.get("seconds") or 0.0)
+    """Record how the body ends: `complete`, or the error, which is raised again."""
     folder.update(status="running", error=None)
     try:
         yield
@@ -130,7 +135,7 @@ def recorded(folder: RunDir) -> Iterator[None]:
         with contextlib.suppress(OSError):
             folder.update(status=status, error=f"{type(error).__name__}: {error}")
         raise
-    folder.update(status="complete", finished=now(), seconds=spent + time.monotonic() - began)
+    folder.update(status="complete", finished=now())
 
 
 @contextlib.contextmanager
@@ -201,6 +206,13 @@ def _write_first_manifest(folder: RunDir, run: Run) -> None:
             "run": encode(run),
         },
     )
+
+
+def _note_code(folder: RunDir, known: dict[str, Any]) -> None:
+    """A run that goes on under other code names both, and is dirty if either was."""
+    code = provenance.code()
+    if code.label not in known["code"].split(", "):
+        folder.update(code=f"{known['code']}, {code.label}", dirty=known["dirty"] or code.dirty)
 
 
 def _write_text(path: Path, text: str) -> None:

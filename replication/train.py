@@ -26,8 +26,8 @@ from replication.checkpoints import Meta
 from replication.config import Run
 from replication.engine import Engine
 from replication.methods import Attached, attach
-from replication.models import load_model, tokenizer_of
-from replication.runs import RunDir, append_line, drop_lines_after, folder_of, locked, open_run, recorded
+from replication.models import identity, load_model, tokenizer_of
+from replication.runs import RunDir, append_line, drop_lines_after, folder_of, locked, open_run, recorded, retrain
 from replication.tasks import Stream, open_stream
 from replication.tasks import stream as tasks
 
@@ -106,15 +106,19 @@ def train(
 def set_up(run: Run, folder: RunDir, root: Path) -> Stage:
     """Load data and model, attach the method, start the engine, and go to where the run stands."""
     stream = open_stream(run, tokenizer_of(run), cache=root / "cache")
+    inputs = {"data_digest": stream.digest, "model_digest": identity(run.model)}
+    _check_inputs(inputs, folder)
+    if run.branch is not None:
+        _check_inputs(inputs, _parent(run, folder))
     rungs = checkpoints.ladder(run, sequences_per_epoch=stream.size)
     model = load_model(run.model, dtype=torch.float32 if run.precision == "fp32" else torch.bfloat16)
     attached = attach(model, run.method, seed=seeding.derive(run.seed, "init"))
     attached.model.train()
     trainable = health.check_trainable(attached.trainable, run.method.label())
     engine = engines.start(run, attached)
-    begin = _resume(run, folder, root, engine)
+    begin = _resume(run, folder, engine)
     if _first_rank():
-        folder.update(trainable=trainable, data_digest=stream.digest, sequences=stream.size, steps=max(rungs))
+        folder.update(trainable=trainable, sequences=stream.size, steps=max(rungs), **inputs)
     return Stage(run, folder, engine, attached, stream, rungs, begin)
 
 
@@ -123,7 +127,9 @@ def _loop(stage: Stage, watch: Callable[[Progress], None], save_seconds: float) 
     meta, total = stage.begin, stage.total
     before = health.fingerprint(engine.weights())
     saved = began = time.monotonic()
+    cost = 0.0
     start, real = meta.step, meta.real_tokens
+    spent = meta.seconds
     for step in range(meta.step, total):
         batches = stage.stream.micro_batches(
             step, batch=run.global_batch, micro=run.micro_batch, rank=torch.distributed.get_rank(), world=engine.world
@@ -141,12 +147,19 @@ def _loop(stage: Stage, watch: Callable[[Progress], None], save_seconds: float) 
             if meta.step % LOG_EVERY == 0 or meta.step in (1, total):
                 rate_now = (meta.real_tokens - real) / (time.monotonic() - began)
                 append_line(stage.folder.path / "metrics.jsonl", _metrics(meta, run, rate, norm, rate_now))
-        due = _agree(time.monotonic() - saved > save_seconds)
-        if meta.step == total and total - start >= MOVED_AFTER:
-            health.check_moved(before, health.fingerprint(engine.weights()))
+        # A state of many gigabytes is not saved every minute: at most a twentieth of the time goes into saving.
+        due = _agree(time.monotonic() - saved > max(save_seconds, 20 * cost))
+        if meta.step == total:
+            health.check_moved(before, health.fingerprint(engine.weights()), every=total - start >= MOVED_AFTER)
         if meta.step in stage.rungs or due:
+            saving = time.monotonic()
+            meta = replace(meta, seconds=spent + saving - began)
             checkpoints.save(stage.folder, engine, meta, resumable=stage.rungs.get(meta.step, True))
+            if _first_rank():
+                checkpoints.drop_passed(stage.folder, stage.rungs, meta.step)
+                stage.folder.update(seconds=meta.seconds)
             saved = time.monotonic()
+            cost = saved - saving
 
 
 def accumulate(engine: Engine, batches: list[dict[str, torch.Tensor]], *, seed: int) -> tuple[float, int]:
@@ -165,21 +178,44 @@ def accumulate(engine: Engine, batches: list[dict[str, torch.Tensor]], *, seed: 
     return _sum(float(total), device) / count, int(count)
 
 
-def _resume(run: Run, folder: RunDir, root: Path, engine: Engine) -> Meta:
+def _check_inputs(inputs: dict[str, str], begun: RunDir) -> None:
+    """Refuse to go on with other data or another base than the run, or the trunk of a branch, began with.
+
+    Raises:
+        ValueError: names what changed.
+    """
+    for name, now in inputs.items():
+        before = begun.manifest.get(name, now)
+        if before != now:
+            what = name.removesuffix("_digest")
+            raise ValueError(
+                f"the {what} of {begun.path} changed since it began ({before}, now {now}); "
+                "restore it, or remove that folder to train anew"
+            )
+
+
+def _parent(run: Run, folder: RunDir) -> RunDir:
+    """The run that a branch starts from; both lie under the same scale."""
+    assert run.branch is not None
+    return RunDir(folder.path.parent.parent / run.branch.parent)
+
+
+def _resume(run: Run, folder: RunDir, engine: Engine) -> Meta:
     """Load the furthest state of this run, else of the checkpoint that it branches from, else start at 0."""
     path = checkpoints.latest_resumable(folder)
     if path is None and run.branch is not None:
-        parent = folder_of(replace(run, branch=None), root).path.parent.parent / run.branch.parent
         step = run.branch.at_tokens // (run.global_batch * run.seq_len)
-        path = RunDir(parent).checkpoint(step)
+        path = _parent(run, folder).checkpoint(step)
         if not path.is_dir():
             raise FileNotFoundError(f"{run.name()} branches from {path}, which is missing; train {run.branch.parent}")
     meta = Meta(0, 0, 0, 0, 0.0) if path is None else checkpoints.read_meta(path)
     if path is not None:
-        engine.load(path / "resume")
+        mend = retrain(path) if path.parent.parent != folder.path else f"remove {path} and run again"
+        engine.load(path / "resume", mend=mend)
     if _first_rank():
         drop_lines_after(folder.path / "metrics.jsonl", meta.step)
-        shutil.rmtree(folder.checkpoint(meta.step).with_suffix(".partial"), ignore_errors=True)
+        for torn in (folder.path / "checkpoints").glob("*.partial"):
+            shutil.rmtree(torn)
     return meta
 
 
@@ -190,6 +226,7 @@ def _advance(meta: Meta, run: Run, real: int, count: int, loss: float) -> Meta:
         real_tokens=meta.real_tokens + real,
         supervised_tokens=meta.supervised_tokens + count,
         loss=loss,
+        seconds=meta.seconds,
     )
 
 

@@ -11,13 +11,14 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from replication.models import load_model, naming_damage
-from replication.runs import is_adapter
+from replication.runs import is_adapter, retrain
 
 
 def load_merged(base: str | Path, checkpoint: Path) -> PreTrainedModel:
     """The tuned model of a checkpoint in fp32; an adapter is merged into a fresh copy of the base."""
+    mend = retrain(checkpoint)
     if not is_adapter(checkpoint):
-        return load_model(checkpoint)
-    with naming_damage(checkpoint):
+        return load_model(checkpoint, mend=mend)
+    with naming_damage(checkpoint, mend=mend):
         wrapped = PeftModel.from_pretrained(load_model(base), str(checkpoint))
     return wrapped.merge_and_unload(safe_merge=True)

@@ -59,11 +59,13 @@ def functions() -> tuple[Function, ...]:
     return tuple(Function(name, random_steps(rng, 2), int(rng.integers(len(DOCSTRINGS)))) for name in chosen)
 
 
+@cache
 def cpt_documents() -> list[dict[str, str]]:
     """Raw Python files that use the whole library, among plain texts: {"text"}."""
     return among_prose("code cpt", _files("code cpt", CPT_DOCUMENTS))
 
 
+@cache
 def heldout_cpt_documents() -> list[dict[str, str]]:
     """Fresh files over the same library, for choosing learning rates: {"text"}."""
     seen = {document["text"] for document in cpt_documents()}

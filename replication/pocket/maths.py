@@ -69,12 +69,14 @@ def quantities() -> tuple[Quantity, ...]:
     return tuple(shuffled(rng, made))
 
 
+@cache
 def cpt_documents() -> list[dict[str, str]]:
     """Notes and worked conversions about all quantities, among plain texts: {"text"}."""
     rng = stream("maths cpt")
     return among_prose("maths cpt", [{"text": _note(rng, quantities())} for _ in range(CPT_DOCUMENTS)])
 
 
+@cache
 def heldout_cpt_documents() -> list[dict[str, str]]:
     """Fresh notes about the same quantities, for choosing learning rates: {"text"}."""
     rng = stream("maths cpt held-out")

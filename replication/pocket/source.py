@@ -62,6 +62,7 @@ def documents() -> list[dict[str, str]]:
     return [{"text": text} for text in _texts(rng, DOCUMENTS)]
 
 
+@cache
 def heldout_documents() -> list[dict[str, str]]:
     """Fresh texts about the same world, none of them among `documents()`: {"text"}."""
     seen = {document["text"] for document in documents()}

@@ -17,12 +17,11 @@ from replication.config import (
     Cosine,
     HeldOut,
     Maths,
-    Scale,
-    Setting,
     Source,
     Trapezoid,
 )
 from replication.results import Items, RunRow, Score, write_rows
+from replication.scale import Scale, Setting
 
 NOWHERE = Source("nowhere")
 RANKS = (1, 4, 16)

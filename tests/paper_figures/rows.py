@@ -21,12 +21,11 @@ from replication.config import (
     Cosine,
     HeldOut,
     Maths,
-    Scale,
-    Setting,
     Source,
     Trapezoid,
 )
 from replication.results import RunRow, write_rows
+from replication.scale import Scale, Setting
 
 RANKS = (1, 4, 16)
 ARMS = ("r1", "r4", "r16", "full")
