@@ -21,6 +21,8 @@ PROVISIONAL = (("full", 3e-4), ("r1", 2e-3), ("r4", 2e-3), ("r16", 2e-3))
 
 FULL_RATES = (1.5e-4, 3e-4, 6e-4, 1.2e-3, 2.4e-3)
 LORA_RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
+# Arms that were best at the highest of these.
+FURTHER = {"cpt/full": (4.8e-3,), "ift/r1": (3.2e-2,)}
 
 
 def _pocket(function: str) -> Source:
@@ -84,7 +86,7 @@ POCKET = Scale(
     forgetting=("what_next", "facts", "which"),
     source_loss="source_loss",
     sweep_rates=tuple(
-        (f"{regime}/{arm}", FULL_RATES if arm == "full" else LORA_RATES)
+        (f"{regime}/{arm}", (FULL_RATES if arm == "full" else LORA_RATES) + FURTHER.get(f"{regime}/{arm}", ()))
         for regime in ("cpt", "ift")
         for arm in ("full", "r1", "r4", "r16")
     ),
