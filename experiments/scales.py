@@ -16,8 +16,12 @@ INSTRUCT = "Instruction: {prompt}\nResponse:\n"
 # Steps of 16 x 128 tokens: 20 to 160 for code; maths is learnt sooner, 16 to 128.
 CPT_TOKENS = {"code": (40_960, 81_920, 163_840, 327_680), "math": (32_768, 65_536, 131_072, 262_144)}
 IFT_EPOCHS = (1, 2, 4)
-# Until the sweep has been run: full fine-tuning's from calibration (held-out target loss), LoRA's a guess.
-PROVISIONAL = (("full", 3e-4), ("r1", 2e-3), ("r4", 2e-3), ("r16", 2e-3))
+# The lowest held-out target loss of each arm's sweep (experiments/results; tests/experiments/test_scales.py checks).
+CPT_CODE_RATES = (("full", 1.2e-3), ("r1", 8e-3), ("r4", 4e-3), ("r16", 2e-3))
+CPT_MATH_RATES = (("full", 2.4e-3), ("r1", 8e-3), ("r4", 4e-3), ("r16", 4e-3))
+IFT_CODE_RATES = (("full", 1.2e-3), ("r1", 1.6e-2), ("r4", 8e-3), ("r16", 4e-3))
+IFT_MATH_RATES = (("full", 1.2e-3), ("r1", 8e-3), ("r4", 4e-3), ("r16", 4e-3))
+
 
 FULL_RATES = (1.5e-4, 3e-4, 6e-4, 1.2e-3, 2.4e-3)
 LORA_RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
@@ -59,10 +63,10 @@ POCKET = Scale(
     workers=2,
     threads=1,
     settings=(
-        _setting("cpt", "code", "Code CPT", "library", PROVISIONAL),
-        _setting("cpt", "math", "Maths CPT", "conversions", PROVISIONAL),
-        _setting("ift", "code", "Code IFT", "compose", PROVISIONAL),
-        _setting("ift", "math", "Maths IFT", "word_problems", PROVISIONAL),
+        _setting("cpt", "code", "Code CPT", "library", CPT_CODE_RATES),
+        _setting("cpt", "math", "Maths CPT", "conversions", CPT_MATH_RATES),
+        _setting("ift", "code", "Code IFT", "compose", IFT_CODE_RATES),
+        _setting("ift", "math", "Maths IFT", "word_problems", IFT_MATH_RATES),
     ),
     evals=(
         Choice("what_next", _pocket("source:what_next")),
