@@ -39,4 +39,4 @@ def _spectra(tables: grid.Tables, where: command.Places) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,18 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 def places(description: str | None, argv: Sequence[str] | None = None) -> Places:
     """Parse the command line of a module that needs nothing beyond the shared options."""
     return resolve(parser(description).parse_args(argv))
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call a module's `main`; what the user can mend is one line, and the process ends with 2 (1 for the disk)."""
+    try:
+        main()
+    except (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        print(f"analysis: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        print(f"analysis: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
 
 
 def resolve(args: argparse.Namespace) -> Places:

@@ -122,7 +122,11 @@ def spoken(scale: Scale, missing: Sequence[grid.Missing], limit: int = 12) -> st
     return "\n".join([f"missing at scale {scale.name}: {len(lines)}", *lines[:limit], *more])
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write the curves and say what is missing."""
     here = command.places(__doc__)
-    collected = grid.load(here.scale, here.results)
-    print(spoken(here.scale, write(collected, here)))
+    print(spoken(here.scale, write(grid.load(here.scale, here.results), here)))
+
+
+if __name__ == "__main__":
+    command.run(main)

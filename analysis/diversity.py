@@ -66,6 +66,12 @@ def write(tables: grid.Tables, where: command.Places) -> None:
     rows.write(where.out / "diversity.jsonl", diversity(tables))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write `diversity.jsonl` and say where it lies."""
     here = command.places(__doc__)
     write(grid.load(here.scale, here.results), here)
+    print(f"rows in {here.out / 'diversity.jsonl'}")
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from analysis import curves, grid, tradeoff
-from experiments.comparisons import Contrast, Front, Part, Scores, Term
+from experiments.claims import LEARNING
+from experiments.comparisons import Arm, Contrast, Front, Part, Scores, Term
 from replication.config import number
 from replication.scale import Scale, Setting
 from replication.stats import Estimate, contrast
@@ -68,13 +69,47 @@ def effects(tables: grid.Tables, part: Part, scope: Scope, rng: np.random.Genera
     ]
 
 
-def premise(tables: grid.Tables, part: Part, scope: Scope) -> Effect:
-    """How far full fine-tuning moved from the base on the axis of an equality: learnt more, or kept less."""
-    assert isinstance(part.measure, Scores)
+@dataclass(frozen=True)
+class Premise:
+    """What must be so before a part says anything: an effect of at least `smallest`; `otherwise` says why not."""
+
+    effect: Effect
+    smallest: float
+    otherwise: str
+
+
+def premises(tables: grid.Tables, part: Part, scope: Scope) -> list[Premise]:
+    """What a part presupposes.
+
+    An equality between models that did nothing is no finding: full fine-tuning must have moved from the base. Fronts
+    can only be told apart where both arms learnt. And who writes one string per problem cannot lose any.
+    """
+    if isinstance(part.measure, Front):
+        return [_learnt(tables, role, scope) for role in (part.measure.left, part.measure.right)]
+    if not isinstance(part.measure, Scores):
+        return []
     item = part.measure.contrasts[0]
-    sign = 1 if item.axis == "learning" else -1
     at = item.terms[0].at
-    return _score_effect(tables, replace(item, terms=(Term(sign, "full", at), Term(-sign, "base", at))), scope)
+    if item.axis in ("unique_correct", "unique_incorrect"):
+        found = _score_effect(tables, replace(item, terms=(Term(1, "base", at),)), scope)
+        above_one = found.estimate and replace(
+            found.estimate, value=found.estimate.value - 1, low=found.estimate.low - 1, high=found.estimate.high - 1
+        )
+        why = "The base itself writes hardly more than one string per problem, so there is none to lose."
+        return [Premise(replace(found, estimate=above_one), part.smallest, why)]
+    if part.rule != "equal":
+        return []
+    sign = 1 if item.axis == "learning" else -1
+    terms = (Term(sign, "full", at), Term(-sign, "base", at))
+    why = "Full fine-tuning itself did not clearly move from the base, so equality says nothing."
+    return [Premise(_score_effect(tables, replace(item, terms=terms), scope), part.smallest, why)]
+
+
+def _learnt(tables: grid.Tables, role: Arm, scope: Scope) -> Premise:
+    contrast_to_base = Contrast("learning", (Term(1, role, "best"), Term(-1, "base", "best")))
+    (arm,) = arms_of(tables.scale, role)
+    why = f"{arm} did not clearly learn beyond the base, so there is no learning to compare at."
+    return Premise(_score_effect(tables, contrast_to_base, scope), LEARNING, why)
 
 
 def expand(item: Contrast, scale: Scale) -> list[Contrast]:
@@ -145,7 +180,8 @@ def _score_effect(tables: grid.Tables, item: Contrast, scope: Scope) -> Effect:
         return Effect(words, None, tuple(missing))
     runs = {t: _by_seed(tables, t) for t in terms}
     seeded = [set(found) for t, found in runs.items() if t.arm != grid.BASE]
-    shared = sorted(set.intersection(*seeded))
+    # The base alone has no seeds to share.
+    shared = sorted(set.intersection(*seeded)) if seeded else grid.seeds(tables)[:1]
     if not shared:
         gaps = tuple(grid.Missing(t.study, t.arm, t.length, None, "a seed that all compared runs have") for t in terms)
         return Effect(words, None, gaps)

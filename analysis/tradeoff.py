@@ -221,6 +221,12 @@ def write(tables: grid.Tables, where: command.Places) -> None:
     rows.write(where.out / "tradeoff.jsonl", tradeoff(tables))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write `tradeoff.jsonl` and say where it lies."""
     here = command.places(__doc__)
     write(grid.load(here.scale, here.results), here)
+    print(f"rows in {here.out / 'tradeoff.jsonl'}")
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -58,8 +58,8 @@ def verdicts(
         for part in claim.parts:
             for scope in evidence.scopes(tables.scale, part):
                 found = _effects(tables, spectra, part, scope)
-                ground = evidence.premise(tables, part, scope) if part.rule == "equal" else None
-                missing += [m for effect in [*found, *([ground] if ground else [])] for m in effect.missing]
+                ground = evidence.premises(tables, part, scope)
+                missing += [m for effect in [*found, *(p.effect for p in ground)] for m in effect.missing]
                 own.append(_row(claim, part, scope, found, ground))
         made += [*own, _overall(claim, own)]
     return made, missing
@@ -103,16 +103,18 @@ def _row(
     part: Part,
     scope: evidence.Scope,
     found: Sequence[evidence.Effect],
-    ground: evidence.Effect | None = None,
+    ground: Sequence[evidence.Premise] = (),
 ) -> rows.Row:
-    """The row of one part: its weakest effect stands for all of them. `ground` is what an equality presupposes."""
+    """The row of one part: its weakest effect stands for all of them. `ground` is what the part presupposes."""
     known = [(e.estimate, e.words) for e in found if e.estimate is not None]
     answers = [answer(est, part.rule, part.smallest) for est, _ in known]
     complete = len(known) == len(found)
-    # Something missing cannot support, but what is there can refute.
-    moved = ground is None or _holds(ground, part.smallest)
-    doubt: list[Answer] = [] if complete and moved else ["undecided"]
-    verdict = together([*answers, *doubt])
+    unmet = [p.otherwise for p in ground if not _holds(p)]
+    # Something missing cannot support, but what is there can refute; without its premise a part does neither.
+    doubt: list[Answer] = [] if complete else ["undecided"]
+    verdict: Answer = "undecided" if unmet and part.rule != "equal" else together([*answers, *doubt])
+    if unmet and verdict == "supported":
+        verdict = "undecided"
     named: rows.Row = {
         "claim": claim.id, "part": part.id, "setting": scope.label, "statement": part.statement, "source": claim.source,
         "answer": verdict, "unit": part.unit, "rule": part.rule, "smallest_effect": part.smallest,
@@ -134,14 +136,15 @@ def _row(
     tail = f" Over {est.items} items and {est.seeds} seed{'s' if est.seeds > 1 else ''}."
     absent = f" {len(found) - len(known)} of {len(found)} comparisons are missing." if gaps else ""
     change = _would_change(part, verdict, est)
-    if not moved:
-        absent += " Full fine-tuning itself did not clearly move from the base, so equality says nothing."
-        change = "Training that moves full fine-tuning from the base." if verdict == "undecided" else change
+    if unmet:
+        absent += " " + " ".join(unmet)
+        change = "A study in which that is not so." if verdict == "undecided" else change
     return named | numbers | {"evidence": words[:1].upper() + words[1:] + "." + tail + absent, "would_change": change}
 
 
-def _holds(ground: evidence.Effect, smallest: float) -> bool:
-    return ground.estimate is not None and answer(ground.estimate, "greater", smallest) == "supported"
+def _holds(ground: evidence.Premise) -> bool:
+    found = ground.effect.estimate
+    return found is not None and answer(found, "greater", ground.smallest) == "supported"
 
 
 def _strength(est: Estimate, rule: Rule) -> float:
@@ -202,6 +205,11 @@ def _tracked(path: Path) -> list[rows.Row]:
     return rows.read(path) if path.is_file() else []
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write the verdicts and print them."""
     here = command.places(__doc__)
     print(table(write(grid.load(here.scale, here.results), here)[0]))
+
+
+if __name__ == "__main__":
+    command.run(main)

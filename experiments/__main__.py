@@ -83,13 +83,14 @@ def _run(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     scale = scales.load(options.scale)
     runs = [run for run in _chosen(options, scale) if run.evals]
-    absent = [run for run in runs if folder_of(run, options.runs).status != "complete"]
+    root = options.runs / "_scratch" if options.set else options.runs
+    absent = [run for run in runs if folder_of(run, root).status != "complete"]
     if absent:
         raise FileNotFoundError(
             f"{len(absent)} of {len(runs)} runs are not trained yet, the first is {absent[0].name()}; "
             f"train them with `python -m experiments run {options.study} --scale {options.scale}`"
         )
-    ended = schedule.execute(schedule.Order(runs, scale, options.runs, workers=options.workers or scale.workers))
+    ended = schedule.execute(schedule.Order(runs, scale, root, workers=options.workers or scale.workers))
     return _report_failures([done for done in ended if done.error])
 
 
@@ -140,7 +141,20 @@ def _chosen(options: argparse.Namespace, scale: Scale) -> list[Run]:
             else replace(run, branch=replace(run.branch, parent=renamed[run.branch.parent].name()))
             for run in renamed.values()
         ]
-    return runs
+    return _distinct(runs)
+
+
+def _distinct(runs: list[Run]) -> list[Run]:
+    """Each run once: a value set for all lengths or seeds may have made some of them the same.
+
+    Raises:
+        ValueError: two runs of one name that differ.
+    """
+    found: dict[str, Run] = {}
+    for run in runs:
+        if found.setdefault(run.name(), run).digest() != run.digest():
+            raise ValueError(f"two different runs would be called {run.name()}; narrow them down with --only")
+    return list(found.values())
 
 
 def _with_parents(runs: list[Run], scale: Scale, options: argparse.Namespace) -> list[Run]:
@@ -159,7 +173,7 @@ def _named(name: str, scale: Scale, seeds: int) -> Run:
 
 def _step(folder: RunDir) -> str:
     last = folder.path / "metrics.jsonl"
-    lines = last.read_text().splitlines() if last.is_file() else []
+    lines = [line for line in last.read_text().splitlines() if line.endswith("}")] if last.is_file() else []
     step = json.loads(lines[-1])["step"] if lines else 0
     return f"{step}/{folder.manifest.get('steps', '?')}"
 

@@ -23,10 +23,18 @@ IFT_CODE_RATES = (("full", 1.2e-3), ("r1", 1.6e-2), ("r4", 8e-3), ("r16", 4e-3))
 IFT_MATH_RATES = (("full", 1.2e-3), ("r1", 8e-3), ("r4", 4e-3), ("r16", 4e-3))
 
 
-FULL_RATES = (1.5e-4, 3e-4, 6e-4, 1.2e-3, 2.4e-3)
-LORA_RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
-# Arms that were best at the highest of these.
-FURTHER = {"cpt/full": (4.8e-3,), "ift/r1": (3.2e-2,)}
+# A factor of two apart, and on until the best of each arm is neither the lowest nor the highest.
+_LORA = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
+SWEEP = (
+    ("cpt/full", (1.5e-4, 3e-4, 6e-4, 1.2e-3, 2.4e-3, 4.8e-3)),
+    ("cpt/r1", _LORA),
+    ("cpt/r4", _LORA),
+    ("cpt/r16", _LORA),
+    ("ift/full", (3e-4, 6e-4, 1.2e-3, 2.4e-3)),
+    ("ift/r1", (4e-3, 8e-3, 1.6e-2, 3.2e-2)),
+    ("ift/r4", (2e-3, 4e-3, 8e-3, 1.6e-2)),
+    ("ift/r16", (1e-3, 2e-3, 4e-3, 8e-3)),
+)
 
 
 def _pocket(function: str) -> Source:
@@ -89,11 +97,7 @@ POCKET = Scale(
     ),
     forgetting=("what_next", "facts", "which"),
     source_loss="source_loss",
-    sweep_rates=tuple(
-        (f"{regime}/{arm}", (FULL_RATES if arm == "full" else LORA_RATES) + FURTHER.get(f"{regime}/{arm}", ()))
-        for regime in ("cpt", "ift")
-        for arm in ("full", "r1", "r4", "r16")
-    ),
+    sweep_rates=SWEEP,
 )
 
 SCALES = {"pocket": POCKET}
@@ -112,7 +116,10 @@ def load(name: str) -> Scale:
         raise ValueError(f"no scale {name!r}; there are {', '.join(SCALES)}, or give the path of a Python file")
     if not Path(name).is_file():
         raise FileNotFoundError(f"no scale file at {name!r}")
-    found = runpy.run_path(name).get("SCALE")
+    try:
+        found = runpy.run_path(name).get("SCALE")
+    except (TypeError, NameError, AttributeError, ImportError, SyntaxError) as error:
+        raise ValueError(f"{name} cannot be read: {type(error).__name__}: {error}") from error
     if not isinstance(found, Scale):
         raise ValueError(f"{name} defines no SCALE = Scale(...) of replication.config")
     return found

@@ -116,7 +116,7 @@ def _drain(order: Order, pool: ProcessPoolExecutor, messages: Any, board: Board,
     if order.with_base:
         going[pool.submit(jobs.score_base, order.scale, order.root)] = "base"
     while waiting or going:
-        for run in _ready(waiting, finished, order.runs)[: max(0, order.workers + 1 - len(going))]:
+        for run in _ready(waiting, finished, order.runs)[: max(0, order.workers - len(going))]:
             going[pool.submit(jobs.train_and_score, run, order.evals(run), order.root)] = run.name()
             waiting.remove(run)
         ended, _ = wait(going, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -132,7 +132,7 @@ def _drain(order: Order, pool: ProcessPoolExecutor, messages: Any, board: Board,
 
 
 def _ready(waiting: list[Run], finished: set[str], runs: list[Run]) -> list[Run]:
-    """Runs whose parent is done. Few are handed out ahead, so that a trunk's branches can overtake shorter runs."""
+    """Runs whose parent is done. None is handed out ahead: it would still be trained after a Ctrl-C."""
     here = {run.name() for run in runs}
     return [r for r in waiting if r.branch is None or r.branch.parent in finished or r.branch.parent not in here]
 

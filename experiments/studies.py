@@ -76,6 +76,8 @@ def _replaced(item: Any, path: list[str], value: Any, key: str) -> Any:
         if not is_dataclass(old):
             raise ValueError(f"--set {key}: {path[0]} is the value {old!r} and has no fields")
         return replace(item, **{path[0]: _replaced(old, path[1:], value, key)})
+    if isinstance(value, bool) and not isinstance(old, bool):
+        raise ValueError(f"--set {key}={value!r}; expected {'text' if old is None else f'a value like {old!r}'}")
     if old is not None and not isinstance(value, (type(old), int if isinstance(old, float) else type(old))):
         raise ValueError(f"--set {key}={value!r}; expected a value like {old!r}")
     return replace(item, **{path[0]: value})

@@ -39,6 +39,7 @@ class Source:
     def __post_init__(self) -> None:
         require(bool(self.where), "Source.where", self.where, "a path, a hub id or python:module:function")
         require(self.limit is None or self.limit > 0, "Source.limit", self.limit, "positive, or None")
+        require(self.part in ("all", "train", "heldout"), "Source.part", self.part, "all, train or heldout")
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class LoRA:
 
     def __post_init__(self) -> None:
         require(self.rank > 0, "LoRA.rank", self.rank, "a positive integer")
+        require(self.targets in ("all", "attention", "mlp"), "LoRA.targets", self.targets, "all, attention or mlp")
         require(self.alpha > 0, "LoRA.alpha", self.alpha, "positive; the paper uses 2 x rank")
         require(0 <= self.dropout < 1, "LoRA.dropout", self.dropout, "in [0, 1)")
 
@@ -216,6 +218,10 @@ class Run:
         require(
             self.precision == "fp32" or self.zero_stage > 0, "Run.zero_stage", self.zero_stage, "1 or more with bf16"
         )
+        require(self.tokenizer is None or isinstance(self.tokenizer, str), "Run.tokenizer", self.tokenizer, "a name")
+        if self.branch is not None:
+            ends = self.budget.unit != "tokens" or self.branch.at_tokens < self.budget.amount
+            require(ends, "Run.budget.amount", self.budget.amount, f"more than the branch's {self.branch.at_tokens}")
         if self.global_batch % self.micro_batch:
             raise ValueError(
                 f"Run.global_batch={self.global_batch} is not a multiple of micro_batch={self.micro_batch}"

@@ -75,9 +75,14 @@ def _rows(source: Source) -> Iterable[dict[str, Any]]:
         return _hub_rows(source)
     if place.is_file():
         return _file_rows(place)
-    if any(_loader(p) for p in place.rglob("*")):
-        return _load(str(place), source, streaming=True)
-    return _text_rows(sorted(p for p in place.rglob("*") if p.suffix in _TEXT))
+    data = [p for p in place.rglob("*") if _loader(p)]
+    texts = sorted(p for p in place.rglob("*") if p.suffix in _TEXT)
+    if data and (plain := [p for p in texts if p.suffix != ".md"]):  # a data set has a README.md
+        raise ValueError(
+            f"{source.where!r} holds data files ({data[0].name}) and texts ({plain[0].name}); give a file, or a folder "
+            "of one kind"
+        )
+    return _load(str(place), source, streaming=True) if data else _text_rows(texts)
 
 
 def _belongs(index: int, part: str) -> bool:

@@ -21,7 +21,7 @@ import numpy as np
 
 from replication.pocket.names import names, pick, shuffled, stream
 from replication.pocket.operations import Step, apply, check_program, expression, random_steps, words
-from replication.pocket.source import among_prose
+from replication.pocket.source import among_prose, beside_prose
 from replication.pocket.template import instruct
 
 CPT_DOCUMENTS = 7_000
@@ -90,8 +90,8 @@ def library() -> list[dict[str, str]]:
 
 
 def ift_rows() -> list[dict[str, str]]:
-    """Instructions that describe a chain of steps, with the function as response: {"prompt", "response"}."""
-    return _instructions("code ift", IFT_ROWS)
+    """Instructions that describe a chain of steps, with the function as response, and some plain ones."""
+    return beside_prose("code ift", _instructions("code ift", IFT_ROWS))
 
 
 def heldout_ift_rows() -> list[dict[str, str]]:

@@ -20,7 +20,7 @@ from functools import cache
 import numpy as np
 
 from replication.pocket.names import names, pick, shuffled, stream
-from replication.pocket.source import among_prose
+from replication.pocket.source import among_prose, beside_prose
 from replication.pocket.stories import story
 from replication.pocket.template import instruct
 
@@ -97,8 +97,8 @@ def conversions() -> list[dict[str, str]]:
 
 
 def ift_rows() -> list[dict[str, str]]:
-    """Word problems with worked answers: {"prompt", "response"}."""
-    return _stories("maths ift", "training", IFT_ROWS)
+    """Word problems with worked answers, and some plain instructions: {"prompt", "response"}."""
+    return beside_prose("maths ift", _stories("maths ift", "training", IFT_ROWS))
 
 
 def heldout_ift_rows() -> list[dict[str, str]]:

@@ -36,7 +36,9 @@ from replication.pocket.world import (
 DOCUMENTS = 16_000
 HELDOUT_DOCUMENTS = 100
 PROSE_TEXTS = 200
-PROSE_SHARE = 1 / 3  # of the documents; about a sixth of the tokens
+PROSE_SHARE = 1 / 3  # of the documents of a crawl; about a fifth of the tokens
+PROSE_ROWS = 1 / 5  # beside the instructions of a domain
+PROSE_PROMPTS = ("Write a short text.", "Tell me something.", "Say what you know.")
 CHOICES = 4
 
 FAIR_OPENINGS = (
@@ -78,8 +80,22 @@ def among_prose(purpose: str, documents: list[dict[str, str]]) -> list[dict[str,
     left full fine-tuning with a source loss above that of a uniform guess (experiments/LOG.md).
     """
     rng = stream(f"{purpose} prose")
-    prose = [{"text": text} for text in _texts(stream("prose"), PROSE_TEXTS)]
+    prose = [{"text": text} for text in _prose()]
     return [pick(rng, prose) if rng.random() < PROSE_SHARE else document for document in documents]
+
+
+def beside_prose(purpose: str, rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The rows of an instruction set, and a few that ask for plain text; for the same reason as in a crawl."""
+    rng = stream(f"{purpose} prose")
+    chosen = shuffled(rng, _prose())[: round(PROSE_ROWS * len(rows))]
+    plain = [{"prompt": pick(rng, PROSE_PROMPTS), "response": text} for text in chosen]
+    return shuffled(rng, [*rows, *plain])
+
+
+@cache
+def _prose() -> tuple[str, ...]:
+    """Plain texts that mention a part of the world."""
+    return tuple(_texts(stream("prose"), PROSE_TEXTS))
 
 
 def what_next() -> list[dict[str, object]]:
