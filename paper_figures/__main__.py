@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     scale = scales.load(options.scale)
-    inputs = rows.load(scale, analysis=options.analysis, results=options.results)
+    inputs = rows.load(scale, analysis=options.analysis, results=options.results, asked=options.scale)
     reference = _reference(options.reference, scale)
     if not options.check:
         folder = options.out / scale.name

@@ -164,13 +164,13 @@ def _runs(inputs: Inputs) -> str:
 
 def _study(study: str, runs: list[RunRow], inputs: Inputs) -> str:
     asked = study if sweeps.setting_of(study) == study else studies.SWEEP
-    command = f"python -m experiments run {asked} --scale {inputs.scale.name}"
+    command = f"python -m experiments run {asked} --scale {inputs.asked} --seeds {len({run.seed for run in runs})}"
     columns = ("run", "rate", "length", "tokens", "trainable", "final loss", "time", "digest", "commit")
     rows = [
         (
             run.run.removeprefix(f"{study}/") + (" (trunk)" if run.trunk else ""), number(run.lr),
             f"{number(run.length)} {run.length_unit}", f"{run.tokens:,}", f"{run.trainable:,}",
-            amount(run.final_loss), _duration(run.seconds), run.digest, run.git_sha[:8],
+            amount(run.final_loss), _duration(run.seconds), run.digest, _commit(run.git_sha),
         )
         for run in sorted(runs, key=lambda r: (r.rank or 1 << 30, r.length, r.seed))
     ]  # fmt: skip
@@ -181,11 +181,14 @@ def _study(study: str, runs: list[RunRow], inputs: Inputs) -> str:
 
 
 def _provenance(inputs: Inputs) -> str:
-    name = inputs.scale.name
+    scale, rows, numbers = f"--scale {inputs.asked}", f"--results {inputs.results}", inputs.analysis
+    main = {run.seed for run in inputs.runs if run.study in dict(inputs.scale.settings)}
     steps = (
-        f"python -m experiments run {studies.MAIN} --scale {name}", f"python -m experiments collect --scale {name}",
-        f"python -m analysis --scale {name}", f"python -m paper_figures --scale {name}",
-    )  # fmt: skip
+        f"python -m experiments run {studies.MAIN} {scale} --seeds {max(1, len(main))}",
+        f"python -m experiments collect {scale} --into {inputs.results}",
+        f"python -m analysis {scale} {rows} --out {numbers}",
+        f"python -m paper_figures {scale} {rows} --analysis {numbers}",
+    )
     commands = "".join(f"<li><code>{html.escape(step)}</code></li>" for step in steps)
     files = tables.markup(
         Table(
@@ -206,13 +209,19 @@ def _provenance(inputs: Inputs) -> str:
 def _origin(runs: list[RunRow]) -> str:
     if not runs:
         return ""
-    commits = sorted({run.git_sha[:8] for run in runs})
+    commits = sorted({_commit(run.git_sha) for run in runs})
     machines = sorted({run.hardware for run in runs})
     first, last = min(run.started for run in runs), max(run.started for run in runs)
     return (
         f"<p>Trained by commit {html.escape(', '.join(commits))} on {html.escape('; '.join(machines))}; "
         f"first run started {html.escape(first)}, last {html.escape(last)}.</p>"
     )
+
+
+def _commit(label: str) -> str:
+    """Eight digits of each commit, and whether the code differed from it."""
+    shas = (part.partition("+") for part in label.split(", "))
+    return ", ".join(sha[:8] + plus + rest for sha, plus, rest in shas)
 
 
 def _duration(seconds: float) -> str:

@@ -25,40 +25,45 @@ TABLES = ("curves", "tradeoff", "spectra", "spectrum_lines", "diversity", "verdi
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything one page is drawn from. `files` has (name, rows, first hex digits of the sha256) for each table."""
+    """Everything one page is drawn from. `files` has (name, rows, first hex digits of the sha256) for each table.
+
+    `asked` is the scale as the command line named it, a path for a scale of the user's own.
+    """
 
     scale: Scale
     tables: dict[str, list[Row]]
     runs: list[RunRow]
     absent: tuple[str, ...]
     files: tuple[tuple[str, int, str], ...]
+    asked: str
+    analysis: Path
+    results: Path
 
 
-def load(scale: Scale, *, analysis: Path, results: Path) -> Inputs:
+def load(scale: Scale, *, analysis: Path, results: Path, asked: str | None = None) -> Inputs:
     """Read all tables of a scale.
 
     Raises:
         FileNotFoundError: no analysis table of this scale exists at all.
     """
+    asked = asked or scale.name
     folder = analysis / scale.name
     paths = {name: folder / f"{name}.jsonl" for name in TABLES}
     present = {name: path for name, path in paths.items() if path.is_file()}
     if not present:
-        raise FileNotFoundError(
-            f"no analysis rows in {folder}; make them with `python -m analysis --scale {scale.name}`"
-        )
+        raise FileNotFoundError(f"no analysis rows in {folder}; make them with `python -m analysis --scale {asked}`")
     absent = [
-        f"{name}.jsonl, made by `python -m analysis --scale {scale.name}`" for name in sorted(set(paths) - set(present))
+        f"{name}.jsonl, made by `python -m analysis --scale {asked}`" for name in sorted(set(paths) - set(present))
     ]
     tables = {name: read(path) if name in present else [] for name, path in paths.items()}
     runs_path = results / scale.name / "runs.jsonl"
     runs = read_runs(runs_path) if runs_path.is_file() else []
     if not runs:
-        absent.append(f"runs.jsonl, made by `python -m experiments collect --scale {scale.name}`")
+        absent.append(f"runs.jsonl, made by `python -m experiments collect --scale {asked}`")
     files = [(f"{name}.jsonl", len(tables[name]), _sha(path)) for name, path in present.items()]
     if runs:
         files.append(("runs.jsonl", len(runs), _sha(runs_path)))
-    return Inputs(scale=scale, tables=tables, runs=runs, absent=tuple(absent), files=tuple(files))
+    return Inputs(scale, tables, runs, tuple(absent), tuple(files), asked, analysis, results)
 
 
 def read(path: Path) -> list[Row]:

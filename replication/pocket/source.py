@@ -66,8 +66,8 @@ def documents() -> list[dict[str, str]]:
 
 @cache
 def heldout_documents() -> list[dict[str, str]]:
-    """Fresh texts about the same world, none of them among `documents()`: {"text"}."""
-    seen = {document["text"] for document in documents()}
+    """Fresh texts about the same world, none of which any model of the study reads: {"text"}."""
+    seen = {document["text"] for document in documents()} | set(_prose())
     texts = (text for text in _texts(stream("source held-out"), 10 * HELDOUT_DOCUMENTS) if len(text) > 150)
     fresh = [text for text in texts if text not in seen]
     return [{"text": text} for text in fresh[:HELDOUT_DOCUMENTS]]
