@@ -32,12 +32,8 @@ def collect(scale: Scale, root: Path, into: Path, *, allow_dirty: bool) -> dict[
         raise FileNotFoundError(
             f"no complete run under {root / scale.name}; train some with `python -m experiments run`"
         )
-    dirty = [f for f in [*folders, RunDir(root / scale.name / "base")] if f.manifest.get("dirty")]
-    if dirty and not allow_dirty:
-        raise ValueError(
-            f"{len(dirty)} runs were made by code that is not committed, the first is {dirty[0].path}; commit and "
-            "train again, or pass --allow-dirty to collect them for yourself"
-        )
+    if not allow_dirty:
+        _refuse_dirty([*folders, RunDir(root / scale.name / "base")])
     scores: dict[str, list[Score]] = defaultdict(list)
     items: dict[str, list[Items]] = defaultdict(list)
     for folder in [RunDir(root / scale.name / "base"), *folders]:
@@ -51,6 +47,18 @@ def collect(scale: Scale, root: Path, into: Path, *, allow_dirty: bool) -> dict[
         write_rows(base / f"{study}.jsonl", scores[study])
         write_rows(base / f"{study}.items.jsonl.gz", items[study])
     return {study: len(rows) for study, rows in scores.items()}
+
+
+def _refuse_dirty(folders: list[RunDir]) -> None:
+    """A run and each of its scores must come from committed code; a score may be younger than its run."""
+    dirty = [folder.path for folder in folders if folder.manifest.get("dirty")]
+    files = [file for folder in folders for file in sorted((folder.path / "evals").glob("step_*/*/scores.json"))]
+    dirty += [file.parent for file in files if "+dirty" in read_json(file)["code"]]
+    if dirty:
+        raise ValueError(
+            f"{len(dirty)} runs or scores were made by code that is not committed, the first is {dirty[0]}; commit, "
+            "remove that folder and make it again, or pass --allow-dirty to collect for yourself"
+        )
 
 
 def _scores(folder: RunDir, scale: Scale) -> tuple[list[Score], list[Items]]:
@@ -84,8 +92,12 @@ def _scores(folder: RunDir, scale: Scale) -> tuple[list[Score], list[Items]]:
 
 def _run_row(folder: RunDir, scale: Scale) -> RunRow:
     manifest, run = folder.manifest, folder.run
+    if not folder.checkpoints():
+        raise FileNotFoundError(f"{folder.path} has no checkpoint; restore it, or remove that folder")
     meta = read_json(folder.checkpoints()[-1] / "meta.json")
-    setting = dict(scale.settings)[setting_of(run.study)]
+    setting = dict(scale.settings).get(setting_of(run.study))
+    if setting is None:
+        raise ValueError(f"{folder.path} belongs to no setting of scale {scale.name!r}; move that folder elsewhere")
     return RunRow(
         scale=scale.name,
         study=run.study,

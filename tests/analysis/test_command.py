@@ -69,6 +69,15 @@ def test_spectra_of_any_pair_run_as_a_script(tmp_path: Path) -> None:
     assert [r["which"] for r in rows.read(tmp_path / "rows.jsonl")] == ["base", "tuned", "change"]
 
 
+@pytest.mark.parametrize("script", ["-m analysis", "analysis/spectra.py", "analysis/curves.py", "analysis/verdicts.py"])
+@pytest.mark.parametrize("wrong", [("--scale", "galactic"), ("--results", "nowhere")])
+def test_a_wrong_request_is_one_line_and_status_2(script: str, wrong: tuple[str, str], tmp_path: Path) -> None:
+    done = _python(*script.split(), *wrong, "--runs", str(tmp_path), "--out", str(tmp_path))
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1 and done.stderr.startswith("analysis: ")
+    assert wrong[1] in done.stderr
+
+
 def test_a_folder_that_is_not_there_is_said_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -81,6 +81,27 @@ def test_models_that_did_nothing_are_not_called_equal(make_study: Callable[..., 
     assert all("did not clearly move" in r["evidence"] for r in equal)
 
 
+def test_strings_that_the_base_does_not_have_cannot_be_lost(make_study: Callable[..., Any], paper_truth: Any) -> None:
+    # One correct spelling per problem: a difference of exactly 0 says nothing about LoRA.
+    tables = make_study(lambda s, a, n: paper_truth(s, a, n) | {"correct": 1.2}, items=300, only=("ift_code",))
+    made, _ = verdicts.verdicts(tables, [])
+    found = {r["part"]: r for r in made if r["claim"] == "C7"}
+    assert found["LoRA above full, correct"]["answer"] == found["base above LoRA, correct"]["answer"] == "undecided"
+    assert "hardly more than one string" in found["LoRA above full, correct"]["evidence"]
+    assert found["LoRA above full, incorrect"]["answer"] == "supported"
+
+
+def test_fronts_say_nothing_where_an_arm_hardly_learnt(make_study: Callable[..., Any], paper_truth: Any) -> None:
+    def lora_learns_nothing(study: str, arm: str, length: float) -> dict[str, float]:
+        scores = paper_truth(study, arm, length)
+        return scores if arm in ("full", "base") else scores | {"learning": 0.105}
+
+    made, _ = verdicts.verdicts(make_study(lora_learns_nothing, items=300), [])
+    fronts = [r for r in made if "front" in r["part"]]
+    assert len(fronts) == 4 and {r["answer"] for r in fronts} == {"undecided"}
+    assert all("r16 did not clearly learn" in r["evidence"] for r in fronts)
+
+
 def test_few_items_leave_small_gaps_undecided(make_study: Callable[..., Any], paper_truth: Any) -> None:
     def narrow(study: str, arm: str, length: float) -> dict[str, float]:
         scores = paper_truth(study, "full" if arm != "base" else arm, length)

@@ -6,8 +6,10 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,35 @@ def test_running_a_study_again_trains_and_scores_nothing_twice(scale: Path, stud
     assert stamps(studied) == before
 
 
+def scores_of(root: Path) -> dict[str, object]:
+    files = {str(file.relative_to(root)): json.loads(file.read_text()) for file in root.rglob("scores.json")}
+    return {name: (content["metrics"], content["items"]) for name, content in files.items()}
+
+
+def test_a_study_killed_while_branches_train_and_runs_are_scored_ends_the_same(
+    scale: Path, studied: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "experiments", "run", "study", "--scale", str(scale), "--runs", str(tmp_path)]
+    for pattern in ("texts/*-tok*/evals/*/*/scores.json", "answers/*/evals/*/*/scores.json"):
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL
+        )
+        while not list(tmp_path.glob(f"mine/{pattern}")) and process.poll() is None:
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        time.sleep(0.5)  # the workers die with their parent
+    assert call("run", "study", "--scale", scale, "--runs", tmp_path).returncode == 0
+    assert scores_of(tmp_path) == scores_of(studied)
+    for whole in studied.rglob("*.safetensors"):
+        assert (tmp_path / whole.relative_to(studied)).read_bytes() == whole.read_bytes(), whole
+    for metrics in studied.rglob("metrics.jsonl"):
+        again = (tmp_path / metrics.relative_to(studied)).read_text().splitlines()
+        assert [json.loads(line)["step"] for line in again] == [
+            json.loads(line)["step"] for line in metrics.read_text().splitlines()
+        ]
+
+
 def test_the_whole_way_from_runs_to_report(scale: Path, studied: Path, tmp_path: Path) -> None:
     places = ("--scale", scale, "--results", tmp_path / "rows")
     assert (
@@ -140,7 +171,7 @@ def test_a_corrupt_checkpoint_is_named_and_the_rest_kept(scale: Path, tmp_path: 
     done = call("evaluate", "answers", "--scale", scale, "--runs", tmp_path, "--only", "full")
     assert done.returncode == 1
     line = next(line for line in done.stderr.splitlines() if line.startswith("FAILED"))
-    assert str(weights.parent) in line and "remove" in line
+    assert str(weights.parent) in line and f"remove the run's folder {weights.parent.parent.parent}" in line
     assert list(tmp_path.rglob("full-*ep2-*/evals/*/*/scores.json"))
 
 
@@ -154,6 +185,11 @@ def test_a_corrupt_checkpoint_is_named_and_the_rest_kept(scale: Path, tmp_path: 
         (["run", "study", "--set", "optim.lr=-1"], "LionW.lr=-1"),
         (["run", "study", "--set", "seq_len=long"], "expected a value like 128"),
         (["run", "study", "--set", "seed"], "expected key=value"),
+        (["run", "study", "--set", "optim.lr=True"], "expected a value like"),
+        (["run", "study", "--set", "tokenizer=5"], "Run.tokenizer=5"),
+        (["run", "study", "--only", "lora", "--set", "method.targets=mlps"], "all, attention or mlp"),
+        (["run", "study", "--set", "task.source.part=held"], "all, train or heldout"),
+        (["plan", "cpt_code", "--set", "budget.amount=2048"], "more than the branch's"),
         (["run", "study", "--only", "dora"], "fits no run"),
         (["run", "study", "--seeds", "0"], "not a positive number"),
         (["show", "ift_code/none"], "no study or run"),
@@ -190,8 +226,8 @@ def test_wrong_data_or_model_is_found_before_training(
     (tmp_path / "wrong.py").write_text(text.replace(old, new))
     done = call("run", "study", "--scale", tmp_path / "wrong.py", "--runs", tmp_path)
     assert done.returncode in (1, 2)
-    last = done.stderr.strip().splitlines()[-1]
-    assert said in done.stderr and last.startswith(("experiments:", "FAILED")) or "jobs failed" in last
+    told = [line for line in done.stderr.splitlines() if line.startswith(("experiments:", "FAILED"))]
+    assert told and all(said in line for line in told)
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.rglob("checkpoints"))
 
@@ -204,6 +240,41 @@ def test_empty_data_is_refused_by_name(scale: Path, tmp_path: Path) -> None:
     (tmp_path / "wrong.py").write_text(text.replace(path, str(tmp_path / "empty.jsonl")))
     done = call("run", "texts", "--scale", tmp_path / "wrong.py", "--runs", tmp_path)
     assert done.returncode in (1, 2) and "empty.jsonl" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("SCALE = Scale(nam='x')", "NameError"), ("from replication.scale import Scale\nSCALE = Scale(nam='x')", "nam"),
+     ("SCALE = (", "SyntaxError"), ("import nowhere_at_all", "nowhere_at_all")],
+)  # fmt: skip
+def test_a_scale_file_that_cannot_be_read_is_one_line(
+    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(text)
+    assert main(["list", "--scale", str(tmp_path / "mine.py")]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1 and said in told[0] and "mine.py" in told[0]
+
+
+def test_values_set_for_all_lengths_make_each_run_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "ift_code", "--set", "budget.amount=1", "--json"]) == 0
+    names = [row["run"] for row in json.loads(capsys.readouterr().out)]
+    assert len(names) == len(set(names)) == 4
+
+
+def test_scores_of_uncommitted_code_are_not_collected(scale: Path, studied: Path, tmp_path: Path) -> None:
+    shutil.copytree(studied, tmp_path / "runs")
+    for manifest in (tmp_path / "runs").rglob("manifest.json"):
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"dirty": False}))
+    files = sorted((tmp_path / "runs").rglob("scores.json"))
+    for file in files:
+        sha = "0123456789ab" + "+dirty" * (file == files[-1])
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"code": sha}))
+    refused = call("collect", "--scale", scale, "--runs", tmp_path / "runs", "--into", tmp_path / "rows")
+    assert refused.returncode == 2 and str(files[-1].parent) in refused.stderr
+    shutil.rmtree(files[-1].parent)
+    kept = call("collect", "--scale", scale, "--runs", tmp_path / "runs", "--into", tmp_path / "rows")
+    assert kept.returncode == 0, kept.stderr
 
 
 def test_planning_loads_no_torch() -> None:

@@ -71,8 +71,10 @@ def test_each_rate_has_the_lowest_held_out_target_loss_of_its_sweep(setting: str
             losses["full" if row.rank is None else f"r{row.rank}", row.lr].append(score.value)
     for arm in arms(POCKET):
         means = {lr: sum(v) / len(v) for (a, lr), v in losses.items() if a == arm}
-        assert len(means) >= 3, f"{arm} was swept at {sorted(means)}"
-        assert min(means, key=means.__getitem__) == SETTINGS[setting].rate(arm), (arm, means)
+        best = min(means, key=means.__getitem__)
+        assert best == SETTINGS[setting].rate(arm), (arm, means)
+        # At the edge of its grid an arm might do better beyond it, and the comparison would be unfair.
+        assert min(means) < best < max(means), f"{arm} was swept at {sorted(means)}, best at {best}"
 
 
 def test_a_scale_file_must_define_a_scale(tmp_path: Path) -> None:

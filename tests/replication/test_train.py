@@ -106,7 +106,7 @@ def test_the_manifest_names_code_packages_and_machine(run: Run, tmp_path: Path) 
     manifest = train(run, tmp_path).manifest
     assert manifest["status"] == "complete"
     assert manifest["digest"] == run.digest()
-    assert manifest["packages"]["torch"] == torch.__version__.split("+")[0] or torch.__version__
+    assert torch.__version__.startswith(manifest["packages"]["torch"].split("+")[0])
     assert manifest["seconds"] > 0
     assert manifest["trainable"] == sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(run.model).parameters())
 

@@ -133,6 +133,13 @@ def test_a_broken_file_is_named_in_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_folder_of_texts_and_data_is_refused_rather_than_half_read(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1")
+    (tmp_path / "package.json").write_text('{"name": "x"}')
+    with pytest.raises(ValueError, match=r"package\.json.* and texts \(a\.py"):
+        list(documents(Source(str(tmp_path))))
+
+
 def test_an_unknown_kind_of_file_names_the_known_ones(tmp_path: Path) -> None:
     (tmp_path / "d.xlsx").write_text("x")
     with pytest.raises(ValueError, match=r"d\.xlsx.*\.parquet"):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 
 from replication.data.chat import render
-from replication.evals.prompts import prompt_ids
+from replication.evals.prompts import prompt_ids, prompt_text
 
 
 @pytest.mark.parametrize("model", ["tiny", "stories"])
@@ -26,3 +27,20 @@ def test_an_end_of_text_that_a_tokenizer_appends_is_taken_off(tiny: tuple[Any, A
 
     appending.eos_token_id = eos  # type: ignore[attr-defined]
     assert prompt_ids("{prompt}", {"prompt": "ab"}, appending) == tiny[1]("ab")["input_ids"]
+
+
+def test_a_template_without_a_column_is_refused() -> None:
+    # "chat" alone would ask every item the same four letters.
+    with pytest.raises(ValueError, match="names no column"):
+        prompt_text("chat", {"question": "1+1?"})
+
+
+def test_a_chat_is_asked_in_the_ids_that_chat_training_used(tiny: tuple[Any, Any]) -> None:
+    tokenizer = copy.deepcopy(tiny[1])
+    tokenizer.chat_template = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{{ eos_token if m.role == 'assistant' else '' }}"
+        "{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    trained, _ = render("chat", "1+1?", "2", tokenizer)
+    assert prompt_ids("chat:{question}", {"question": "1+1?"}, tokenizer) == trained
+    assert tokenizer.decode(trained) == "[user]1+1?[assistant]"
