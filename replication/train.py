@@ -77,7 +77,7 @@ def train(
     Args:
         root: folder of all runs; token shards are cached in `root/cache`.
         watch: called after every step on the first rank.
-        save_seconds: time between checkpoints to resume from, beyond those of the ladder.
+        save_seconds: time between checkpoints to resume from, beyond those of the ladder; 0 saves after every step.
 
     Raises:
         ValueError: bad data or configuration, found before training.
@@ -148,7 +148,8 @@ def _loop(stage: Stage, watch: Callable[[Progress], None], save_seconds: float) 
                 rate_now = (meta.real_tokens - real) / (time.monotonic() - began)
                 append_line(stage.folder.path / "metrics.jsonl", _metrics(meta, run, rate, norm, rate_now))
         # A state of many gigabytes is not saved every minute: at most a twentieth of the time goes into saving.
-        due = _agree(time.monotonic() - saved > max(save_seconds, 20 * cost))
+        pause = max(save_seconds, 20 * cost) if save_seconds else 0.0
+        due = _agree(time.monotonic() - saved > pause)
         if meta.step == total:
             health.check_moved(before, health.fingerprint(engine.weights()), every=total - start >= MOVED_AFTER)
         if meta.step in stage.rungs or due:
