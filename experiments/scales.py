@@ -19,8 +19,8 @@ IFT_EPOCHS = (1, 2, 4)
 # The lowest held-out target loss of each arm's sweep (experiments/results; tests/experiments/test_scales.py checks).
 CPT_CODE_RATES = (("full", 1.2e-3), ("r1", 8e-3), ("r4", 4e-3), ("r16", 2e-3))
 CPT_MATH_RATES = (("full", 2.4e-3), ("r1", 8e-3), ("r4", 4e-3), ("r16", 4e-3))
-IFT_CODE_RATES = (("full", 1.2e-3), ("r1", 1.6e-2), ("r4", 8e-3), ("r16", 4e-3))
-IFT_MATH_RATES = (("full", 1.2e-3), ("r1", 8e-3), ("r4", 4e-3), ("r16", 4e-3))
+IFT_CODE_RATES = (("full", 6e-4), ("r1", 1.6e-2), ("r4", 8e-3), ("r16", 4e-3))
+IFT_MATH_RATES = (("full", 1.2e-3), ("r1", 1.6e-2), ("r4", 4e-3), ("r16", 4e-3))
 
 
 # A factor of two apart, and on until the best of each arm is neither the lowest nor the highest.
