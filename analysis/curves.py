@@ -49,8 +49,11 @@ def missing_runs(tables: grid.Tables) -> list[grid.Missing]:
 
 def estimate(
     tables: grid.Tables, points: Sequence[grid.Point], asked: Sequence[grid.Question]
-) -> tuple[float, Estimate] | None:
-    """Mean score of several seeds' points and its estimate over items, or None if anything is missing."""
+) -> tuple[float, Estimate | None] | None:
+    """Mean score of several seeds' points and its estimate over items, or None if anything is missing.
+
+    A loss on one long document has a single item: a score without an estimate of its spread.
+    """
     if not points:
         return None
     scores = [grid.score(tables, point, asked) for point in points]
@@ -64,15 +67,21 @@ def estimate(
         groups.append(weight * grid.aligned(present))
     if len(known) < len(points):
         return None
+    if any(group.shape[1] < 2 for group in groups):
+        return float(np.mean(known)), None
     pseudo = [weight * grid.bounded(metric) for _, metric, weight in asked]
     return float(np.mean(known)), contrast(groups, pseudo=pseudo)
 
 
-def interval(value: float, est: Estimate, asked: Sequence[grid.Question]) -> tuple[float, float]:
-    """The estimate's interval moved to the score and kept within the metric's range.
+def interval(
+    value: float, est: Estimate | None, asked: Sequence[grid.Question]
+) -> tuple[float, float] | tuple[None, None]:
+    """The estimate's interval moved to the score and kept within the metric's range; None without an estimate.
 
     A score and the mean of its items agree except for losses, which are weighted by tokens.
     """
+    if est is None:
+        return None, None
     low, high = value - (est.value - est.low), value + (est.high - est.value)
     if all(grid.bounded(metric) for _, metric, _ in asked):
         return max(low, 0.0), min(high, 1.0)
@@ -98,7 +107,8 @@ def _row(
     row = {
         "study": study, "arm": arm, "rank": grid.rank_of(arm), "length": length, "length_unit": cell[0].length_unit,
         "tokens": float(np.mean([r.tokens for r in whole])), "axis": axis, "metric": metric, "value": value,
-        "low": low, "high": high, "seeds": est.seeds, "n": est.items, "base": base, "covers": est.covers,
+        "low": low, "high": high, "seeds": len(whole), "n": est.items if est else 1, "base": base,
+        "covers": est.covers if est else None,
     }  # fmt: skip
     return [row], gaps
 

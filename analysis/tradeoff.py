@@ -105,7 +105,7 @@ def gap(
 ) -> tuple[Estimate, str] | None:
     """Estimate of the front gap between two arms of a setting and what it rests on.
 
-    None if points are missing, or if one of the arms never learnt beyond the base.
+    None if points are missing, an eval has a single item, or one of the arms never learnt beyond the base.
     """
     setting = grid.settings(tables.scale)[study]
     sides = [[p for p in places(tables, study) if p.arm == arm] for arm in (left, right)]
@@ -113,6 +113,8 @@ def gap(
     if any(stack is None or len(stack[0]) < 2 for stack in stacks):
         return None
     whole = [s for s in stacks if s is not None]
+    if any(block.shape[1] < 2 for block in whole[0]):
+        return None  # one document: nothing to resample
     if min(float(stack[0][1:].mean(axis=1).max()) for stack in whole) <= float(whole[0][0][0].mean()):
         return None  # one arm never learnt beyond the base: no learning at which to compare
 
