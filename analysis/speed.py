@@ -15,11 +15,13 @@ import torch
 from analysis import singular
 
 
-def spectra_speed(*, size: int = 4096, rank: int = 16, repeats: int = 3) -> dict[str, float | int]:
-    """Speed ratios against `torch.linalg.svdvals` in fp32 on a size x size matrix, best of `repeats`, and agreement."""
-    generator = torch.Generator().manual_seed(0)
-    b, a = (torch.randn(*shape, generator=generator) for shape in ((size, rank), (rank, size)))
-    dense = torch.randn(size, size, generator=generator)
+def spectra_speed(
+    *, size: int = 4096, cols: int | None = None, rank: int = 16, repeats: int = 3
+) -> dict[str, float | int]:
+    """Speed ratios against `torch.linalg.svdvals` in fp32 on a size x cols matrix, best of `repeats`, and agreement."""
+    generator, cols = torch.Generator().manual_seed(0), cols or size
+    b, a = (torch.randn(*shape, generator=generator) for shape in ((size, rank), (rank, cols)))
+    dense = torch.randn(size, cols, generator=generator)
     product = b @ a
     plain_lora, expected = _best(lambda: torch.linalg.svdvals(product).numpy(), 1)
     lora, found = _best(lambda: singular.of_factors(b, a), repeats)
@@ -27,6 +29,8 @@ def spectra_speed(*, size: int = 4096, rank: int = 16, repeats: int = 3) -> dict
     gram, values = _best(lambda: singular.of_dense(dense), repeats)
     return {
         "size": size,
+        "cols": cols,
+        "threads": torch.get_num_threads(),
         "rank": rank,
         "lora_ratio": plain_lora / lora,
         "lora_relative_error": float(np.abs(found / expected[:rank] - 1).max()),
@@ -60,7 +64,9 @@ def _best(call: Callable[[], np.ndarray], repeats: int) -> tuple[float, np.ndarr
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--size", type=int, default=4096)
+    parser.add_argument("--cols", type=int, help="(default: the size)")
     parser.add_argument("--rank", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
-    for name, measured in spectra_speed(size=given.size, rank=given.rank).items():
+    for name, measured in spectra_speed(**vars(given)).items():
         print(f"{name:<22} {measured}")
