@@ -16,11 +16,14 @@ Row = dict[str, Any]
 
 
 def write(path: Path, rows: Sequence[Row]) -> int:
-    """Replace the table at `path`; NaN and rows with differing fields are refused. Returns the number of rows."""
+    """Replace the table at `path`; NaN and rows with differing fields are refused. Returns the number of rows.
+
+    Seven significant digits are kept, as many as an fp32 result has: these tables are tracked.
+    """
     for row in rows:
         if set(row) != set(rows[0]):
             raise ValueError(f"{path}: a row has fields {sorted(row)}, the first row {sorted(rows[0])}")
-    text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    text = "".join(json.dumps(_rounded(row), allow_nan=False) + "\n" for row in rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text)
@@ -33,3 +36,11 @@ def read(path: Path) -> list[Row]:
     if not path.is_file():
         raise FileNotFoundError(f"no analysis rows at {path}; make them with `python -m analysis`")
     return [json.loads(line) for line in path.read_text().splitlines() if line]
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.7g}")
+    if isinstance(value, dict):
+        return {key: _rounded(v) for key, v in value.items()}
+    return [_rounded(v) for v in value] if isinstance(value, list) else value
