@@ -38,6 +38,7 @@ HELDOUT_DOCUMENTS = 100
 PROSE_TEXTS = 200
 PROSE_SHARE = 1 / 3  # of the documents of a crawl; about a fifth of the tokens
 PROSE_ROWS = 1 / 5  # beside the instructions of a domain
+# Cues, not language: the base never read most of their letters, and no loss falls on a prompt.
 PROSE_PROMPTS = ("Write a short text.", "Tell me something.", "Say what you know.")
 CHOICES = 4
 
@@ -67,7 +68,7 @@ def documents() -> list[dict[str, str]]:
 @cache
 def heldout_documents() -> list[dict[str, str]]:
     """Fresh texts about the same world, none of which any model of the study reads: {"text"}."""
-    seen = {document["text"] for document in documents()} | set(_prose())
+    seen = {document["text"] for document in documents()} | set(prose())
     texts = (text for text in _texts(stream("source held-out"), 10 * HELDOUT_DOCUMENTS) if len(text) > 150)
     fresh = [text for text in texts if text not in seen]
     return [{"text": text} for text in fresh[:HELDOUT_DOCUMENTS]]
@@ -80,20 +81,20 @@ def among_prose(purpose: str, documents: list[dict[str, str]]) -> list[dict[str,
     left full fine-tuning with a source loss above that of a uniform guess (experiments/LOG.md).
     """
     rng = stream(f"{purpose} prose")
-    prose = [{"text": text} for text in _prose()]
-    return [pick(rng, prose) if rng.random() < PROSE_SHARE else document for document in documents]
+    plain = [{"text": text} for text in prose()]
+    return [pick(rng, plain) if rng.random() < PROSE_SHARE else document for document in documents]
 
 
 def beside_prose(purpose: str, rows: list[dict[str, str]]) -> list[dict[str, str]]:
     """The rows of an instruction set, and a few that ask for plain text; for the same reason as in a crawl."""
     rng = stream(f"{purpose} prose")
-    chosen = shuffled(rng, _prose())[: round(PROSE_ROWS * len(rows))]
+    chosen = shuffled(rng, prose())[: round(PROSE_ROWS * len(rows))]
     plain = [{"prompt": pick(rng, PROSE_PROMPTS), "response": text} for text in chosen]
     return shuffled(rng, [*rows, *plain])
 
 
 @cache
-def _prose() -> tuple[str, ...]:
+def prose() -> tuple[str, ...]:
     """Plain texts that mention a part of the world."""
     return tuple(_texts(stream("prose"), PROSE_TEXTS))
 

@@ -143,7 +143,7 @@ def test_every_run_is_listed_with_its_digest_rate_and_time(study, page):
     text = parsed(page).text
     assert text.count("3fa9c1e2") == len(study.inputs.runs)
     assert text.count("30 s") == len(study.inputs.runs)
-    assert "python -m experiments run cpt_code --scale toy" in text
+    assert "python -m experiments run cpt_code --scale toy --seeds 1" in text
 
 
 def test_a_verdict_without_a_number_says_so(study):
