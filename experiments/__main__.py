@@ -26,6 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, FileNotFoundError) as error:
         print(f"experiments: {one_line(error)}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # The reader, such as `head`, has had enough; Python would complain once more when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (RuntimeError, OSError) as error:
         print(f"experiments: {one_line(error)}", file=sys.stderr)
         return 1
