@@ -41,12 +41,10 @@ def run(main: Callable[[], None]) -> None:
     """Call a module's `main`; what the user can mend is one line, and the process ends with 2 (1 for the disk)."""
     try:
         main()
-    except (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+    except (ValueError, OSError) as error:
         print(f"analysis: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        print(f"analysis: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(1)
+        mendable = (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
+        sys.exit(2 if isinstance(error, mendable) else 1)
 
 
 def resolve(args: argparse.Namespace) -> Places:

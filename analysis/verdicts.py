@@ -110,11 +110,10 @@ def _row(
     answers = [answer(est, part.rule, part.smallest) for est, _ in known]
     complete = len(known) == len(found)
     unmet = [p.otherwise for p in ground if not _holds(p)]
-    # Something missing cannot support, but what is there can refute; without its premise a part does neither.
-    doubt: list[Answer] = [] if complete else ["undecided"]
-    verdict: Answer = "undecided" if unmet and part.rule != "equal" else together([*answers, *doubt])
-    if unmet and verdict == "supported":
-        verdict = "undecided"
+    # Something missing cannot support, but what is there can refute; without its premise only an equality can.
+    said = answers if not unmet or part.rule == "equal" else []
+    doubt: list[Answer] = [] if complete and not unmet else ["undecided"]
+    verdict = together([*said, *doubt])
     named: rows.Row = {
         "claim": claim.id, "part": part.id, "setting": scope.label, "statement": part.statement, "source": claim.source,
         "answer": verdict, "unit": part.unit, "rule": part.rule, "smallest_effect": part.smallest,

@@ -150,12 +150,10 @@ def drop_passed(folder: RunDir, keep: dict[int, bool], step: int) -> None:
 
 def thin(folder: RunDir, keep: dict[int, bool]) -> None:
     """Drop checkpoints that are off the ladder, and training state that nothing will continue from."""
-    for path in folder.checkpoints():
-        step = int(path.name.removeprefix("step_"))
-        if step not in keep:
-            shutil.rmtree(path)
-        elif not keep[step]:
-            shutil.rmtree(path / "resume", ignore_errors=True)
+    drop_passed(folder, keep, max(keep) + 1)
+    for step, resumable in keep.items():
+        if not resumable:
+            shutil.rmtree(folder.checkpoint(step) / "resume", ignore_errors=True)
 
 
 def _export(path: Path, engine: Engine, state: dict[str, torch.Tensor] | None) -> None:
