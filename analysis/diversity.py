@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis import command, grid, rows
-from replication.config import Code
 from replication.scale import Setting
+from replication.specs import Code
 from replication.stats import contrast
 
 OUTCOMES = ("correct", "incorrect")

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from experiments import studies, sweeps
-from replication.config import Choice, Code, Eval, HeldOut, Maths
 from replication.results import Items, RunRow, Score, read_items, read_runs, read_scores
 from replication.scale import Scale, Setting
+from replication.specs import Choice, Code, Eval, HeldOut, Maths
 
 BASE = "base"
 Key = tuple[str, int, str, str]  # run, step, eval, metric

@@ -14,8 +14,9 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
-from replication.config import Eval, Run
+from replication.config import Run
 from replication.scale import Scale
+from replication.specs import Eval
 
 _MESSAGES: Queue[Any] | None = None
 

@@ -6,8 +6,9 @@ import runpy
 from pathlib import Path
 from typing import Literal
 
-from replication.config import CPT, IFT, Choice, Code, Cosine, HeldOut, Maths, Source, Trapezoid
+from replication.config import CPT, IFT, Cosine, Source, Trapezoid
 from replication.scale import Scale, Setting
+from replication.specs import Choice, Code, HeldOut, Maths
 
 Regime = Literal["cpt", "ift"]
 Rates = tuple[tuple[str, float], ...]

@@ -20,9 +20,10 @@ from tqdm import tqdm
 
 from experiments import jobs
 from experiments.jobs import Done
-from replication.config import Eval, Run
+from replication.config import Run
 from replication.runs import folder_of
 from replication.scale import Scale
+from replication.specs import Eval
 
 
 @dataclass

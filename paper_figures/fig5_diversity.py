@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from paper_figures import rows as table
 from paper_figures import style
 from paper_figures.rows import Inputs, Row
-from replication.config import Code
 from replication.scale import Scale
+from replication.specs import Code
 
 STEM = "fig5_diversity"
 

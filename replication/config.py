@@ -1,8 +1,8 @@
 """Everything that decides one training run, as frozen dataclasses.
 
 A value that training uses and that is not in the `Run` is a bug: the digest of a Run is the identity of
-its weights. What is *asked* of the trained weights (the evals) is described here too, but stays outside
-the digest: asking another question does not change the answer to the first.
+its weights. What is *asked* of the trained weights (`specs.py`) stays outside the digest: asking another question
+does not change the answer to the first.
 
     Run = Task + Method + Optim + Schedule + Budget
 
@@ -248,59 +248,6 @@ class Run:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
-# ---------------------------------------------------------------- evals
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Multiple choice by log-likelihood: `query` + one of `choices`, or one `continuation` after `contexts`."""
-
-    name: str
-    source: Source
-    version: int = 1
-
-
-@dataclass(frozen=True)
-class Code:
-    """Programs completed from a prompt and executed against tests (HumanEval's columns), pass@k."""
-
-    name: str
-    source: Source
-    samples: int = 50
-    temperature: float = 0.2
-    top_p: float = 0.95
-    max_tokens: int = 256
-    stop: tuple[str, ...] = ("\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif", "\n```")
-    template: str = "{prompt}"
-    timeout: float = 3.0
-    version: int = 1
-
-
-@dataclass(frozen=True)
-class Maths:
-    """Word problems answered greedily, exact match on the number after `####` (GSM8K's columns)."""
-
-    name: str
-    source: Source
-    max_tokens: int = 256
-    stop: tuple[str, ...] = ("Question:", "\n\n")
-    template: str = "Question: {question}\nAnswer:"
-    version: int = 1
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Loss on held-out text: nats per token and bits per byte. With `template`, on responses only."""
-
-    name: str
-    source: Source
-    seq_len: int
-    template: str | None = None
-    version: int = 1
-
-
-Eval = Choice | Code | Maths | HeldOut
-
 # ---------------------------------------------------------------- names, encoding
 
 
@@ -326,28 +273,6 @@ def encode(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [encode(v) for v in value]
     return value
-
-
-def decode(value: Any) -> Any:
-    """The inverse of `encode`; an unknown kind or field is an error."""
-    if isinstance(value, list):
-        return tuple(decode(v) for v in value)
-    if not isinstance(value, dict):
-        return value
-    kinds = {k.__name__: k for k in _KINDS}
-    kind = value.get("kind")
-    if kind not in kinds:
-        raise ValueError(f"unknown kind {kind!r}; known are {sorted(kinds)}")
-    known = {f.name for f in fields(kinds[kind])}
-    unknown = sorted(set(value) - known - {"kind"})
-    if unknown:
-        raise ValueError(f"{kind} has no field {unknown[0]!r}; it has {sorted(known)}")
-    return kinds[kind](**{k: decode(v) for k, v in value.items() if k != "kind"})
-
-
-_KINDS: tuple[type, ...] = (
-    Source, CPT, IFT, Full, LoRA, LionW, AdamW, Trapezoid, Cosine, Budget, Branch, Run, Choice, Code, Maths, HeldOut,
-)  # fmt: skip
 
 
 def _check_optim(optim: LionW | AdamW) -> None:

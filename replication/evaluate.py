@@ -21,12 +21,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from replication import provenance, seeding
 from replication.checkpoints import read_meta
-from replication.config import Eval, Run, encode
+from replication.config import Run, encode
 from replication.evals import evaluate as run_eval
 from replication.evals.generate import TransformersGenerator
 from replication.methods.merge import load_merged
 from replication.models import identity, load_model, load_tokenizer, locate, tokenizer_of
 from replication.runs import RunDir, atomic_folder, now, read_json, write_json
+from replication.specs import Eval
 
 _ANEW = "restore it, or remove that folder to train anew"
 

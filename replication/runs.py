@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from replication import provenance
-from replication.config import Run, decode, encode
+from replication.config import Run, encode
+from replication.encoding import decode
 
 STATUSES = ("running", "complete", "failed", "oom")
 

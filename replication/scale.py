@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from replication.config import Eval, Schedule, Task, require
+from replication.config import Schedule, Task, require
+from replication.specs import Eval
 
 
 @dataclass(frozen=True)

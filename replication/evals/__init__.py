@@ -9,7 +9,7 @@
     sandbox.py      executes generated programs, in processes of zygote.py
     prompts.py      rows to token ids        result.py      what an eval hands back
 
-An eval is a spec (`replication.config`) and a function score(spec, generator, seed) -> Result. Scores of the same
+An eval is a spec (`replication.specs`) and a function score(spec, generator, seed) -> Result. Scores of the same
 weights by the same call are equal to the last digit, so the forgetting of a base against itself is 0.
 """
 
@@ -18,10 +18,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from replication.config import Choice, Code, Eval, HeldOut, Maths
 from replication.evals import choice, code, heldout, maths
 from replication.evals.generate import Generator
 from replication.evals.result import Result
+from replication.specs import Choice, Code, Eval, HeldOut, Maths
 
 EVALS: dict[type, Callable[[Any, Generator, int], Result]] = {
     Choice: choice.score,

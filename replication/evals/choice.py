@@ -25,10 +25,10 @@ from typing import Any
 
 import numpy as np
 
-from replication.config import Choice
 from replication.data.sources import documents
 from replication.evals.generate import Generator
 from replication.evals.result import ItemValues, Result, item_ids, mean
+from replication.specs import Choice
 
 METRICS = ("acc", "acc_norm", "acc_token")
 

@@ -22,12 +22,12 @@ from collections import Counter
 from functools import cache
 from typing import Any
 
-from replication.config import Code
 from replication.data.sources import documents
 from replication.evals.generate import Completion, Generator, Sampling
 from replication.evals.prompts import prompt_ids, prompt_text
 from replication.evals.result import ItemValues, Result, item_ids, mean
 from replication.evals.sandbox import Verdict, run_programs
+from replication.specs import Code
 
 FAILURES = ("assertion", "exception", "syntax", "timeout", "memory")
 COLUMNS = ("prompt", "test", "entry_point")

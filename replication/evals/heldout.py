@@ -21,11 +21,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from replication.config import HeldOut
 from replication.data.chat import end_of_text, render_all
 from replication.data.sources import documents
 from replication.evals.generate import Generator
 from replication.evals.result import ItemValues, Metric, Result, item_ids
+from replication.specs import HeldOut
 
 Pair = tuple[list[int], list[int]]
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from replication.config import Maths
 from replication.data.sources import documents
 from replication.evals.generate import Completion, Generator, Sampling
 from replication.evals.prompts import prompt_ids, prompt_text
 from replication.evals.result import ItemValues, Result, item_ids, mean
+from replication.specs import Maths
 
 STRICT = re.compile(r"#### (\-?[0-9\.\,]+)")
 FLEXIBLE = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")

@@ -9,19 +9,10 @@ import numpy as np
 import pytest
 
 from analysis import grid
-from replication.config import (
-    CPT,
-    IFT,
-    Choice,
-    Code,
-    Cosine,
-    HeldOut,
-    Maths,
-    Source,
-    Trapezoid,
-)
+from replication.config import CPT, IFT, Cosine, Source, Trapezoid
 from replication.results import Items, RunRow, Score, write_rows
 from replication.scale import Scale, Setting
+from replication.specs import Choice, Code, HeldOut, Maths
 
 NOWHERE = Source("nowhere")
 RANKS = (1, 4, 16)

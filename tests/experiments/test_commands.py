@@ -18,7 +18,8 @@ from experiments.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCALE = """
-from replication.config import CPT, IFT, Choice, Cosine, HeldOut, Maths, Source, Trapezoid
+from replication.config import CPT, IFT, Cosine, Source, Trapezoid
+from replication.specs import Choice, HeldOut, Maths
 from replication.scale import Scale, Setting
 
 SCALE = Scale(

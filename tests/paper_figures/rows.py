@@ -13,19 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from replication.config import (
-    CPT,
-    IFT,
-    Choice,
-    Code,
-    Cosine,
-    HeldOut,
-    Maths,
-    Source,
-    Trapezoid,
-)
+from replication.config import CPT, IFT, Cosine, Source, Trapezoid
 from replication.results import RunRow, write_rows
 from replication.scale import Scale, Setting
+from replication.specs import Choice, Code, HeldOut, Maths
 
 RANKS = (1, 4, 16)
 ARMS = ("r1", "r4", "r16", "full")

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from replication.config import decode
+from replication.encoding import decode
 from replication.train import train
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from experiments import studies
 from experiments.scales import POCKET
-from replication.config import Budget, Cosine, LionW, LoRA, Run, decode, encode, number
+from replication.config import Budget, Cosine, LionW, LoRA, Run, encode, number
+from replication.encoding import decode
 
 
 def _run() -> Run:

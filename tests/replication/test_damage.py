@@ -14,10 +14,11 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from experiments import jobs
-from replication.config import CPT, Branch, Budget, Cosine, Full, HeldOut, LionW, LoRA, Run, Source, Trapezoid, encode
+from replication.config import CPT, Branch, Budget, Cosine, Full, LionW, LoRA, Run, Source, Trapezoid, encode
 from replication.evaluate import evaluate_run
 from replication.health import TrainingFailed
 from replication.runs import RunDir
+from replication.specs import HeldOut
 from replication.train import train
 
 SAVE_ALWAYS = 0.0

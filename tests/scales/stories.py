@@ -5,8 +5,9 @@
 The data lie beside the checkout, in ../shared/data.
 """
 
-from replication.config import CPT, IFT, Cosine, HeldOut, Maths, Source, Trapezoid
+from replication.config import CPT, IFT, Cosine, Source, Trapezoid
 from replication.scale import Scale, Setting
+from replication.specs import HeldOut, Maths
 
 DATA = "../shared/data"
 QUESTION = "Question: {prompt}\nAnswer: "

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from replication.config import Choice, Source
+from replication.config import Source
 from replication.evals import evaluate
 from replication.evals.choice import encode_pairs
 from replication.evals.generate import TransformersGenerator
+from replication.specs import Choice
 
 ROWS = [
     {"id": "a", "query": "Once upon a time, there was a", "choices": [" little girl.", " tax.", " of the"], "gold": 0},

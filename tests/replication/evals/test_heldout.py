@@ -10,9 +10,10 @@ import pytest
 import torch
 from tokenizers import processors
 
-from replication.config import HeldOut, Source
+from replication.config import Source
 from replication.evals import evaluate
 from replication.evals.generate import TransformersGenerator
+from replication.specs import HeldOut
 
 TEXTS = ["Once upon a time, there was a little dog.", "Tom ran. " * 12, "É"]
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from replication.config import Maths, Source
+from replication.config import Source
 from replication.evals import evaluate
 from replication.evals.maths import flexible_answer, normalise, strict_answer
+from replication.specs import Maths
 
 
 @pytest.mark.parametrize(
