@@ -44,8 +44,8 @@ class _Flight:
     owner: np.ndarray  # (samples,) text
 
 
-def run(model: Any, transcript: Transcript, *, batch_tokens: int) -> None:
-    """Continue every sample of the transcript to its end."""
+def run(model: Any, transcript: Transcript, *, batch_tokens: int) -> Iterator[None]:
+    """Continue every sample of the transcript to its end; pauses after each batch, for what is done to be taken."""
     waiting: list[_Flight] = []
     for chunk in _chunks(transcript, batch_tokens):
         flight = _prefill(model, transcript, chunk)
@@ -56,8 +56,10 @@ def run(model: Any, transcript: Transcript, *, batch_tokens: int) -> None:
         if sum(len(f.samples) for f in waiting) > most * (1 - STRAGGLERS):
             _step_until(model, transcript, _merge(waiting), 0)
             waiting = []
+        yield
     if waiting:
         _step_until(model, transcript, _merge(waiting), 0)
+        yield
 
 
 def _chunks(transcript: Transcript, batch_tokens: int) -> Iterator[Chunk]:
@@ -128,6 +130,7 @@ def _draw(transcript: Transcript, flight: _Flight) -> torch.Tensor:
     branches, speaker, branch = np.unique(branches, return_index=True, return_inverse=True)
     parent, token = flight.owner[speaker], drawn[speaker]
     alive = ~transcript.finished(flight.samples[speaker])
+    transcript.end(flight.samples[~alive[branch]])
     text = _place(parent, alive, flight.cache.rows)
     flight.samples, flight.owner = flight.samples[alive[branch]], text[branch][alive[branch]]
     return _branch(flight, parent[alive], text[alive], token[alive])

@@ -1,8 +1,11 @@
-"""What an eval asks of a model: sampled completions and log-probabilities, as one protocol with one engine.
+"""What an eval asks of a model: sampled completions and log-probabilities, as one protocol.
+
+    eval --prompts, as token ids--> Generator --> Engine (transformers | vLLM)
+                                    journal.py keeps every finished answer on the way
 
 Prompts go in as token ids, made once by the eval, so that no engine can add a second beginning-of-text or strip a
-space. An eval knows only the `Generator` protocol; `TransformersGenerator` is the engine for models small enough that
-starting a server costs more than the work.
+space. An eval knows only `Generator`. `TransformersGenerator` is the engine for models small enough that starting a
+server costs more than the work; `vllm_engine.py` is the other.
 
 The random numbers of a completion are named by (seed, place of its prompt, place of the sample), so they do not
 depend on which rows happened to share a batch. Rounding does: float32 sums differ in the last digits between batch
@@ -11,31 +14,21 @@ shapes. The same call on the same weights gives the same answer; pin `batch_toke
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import metadata
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 from replication.evals import decoding, likelihood
+from replication.evals.completions import Completion, Ids, ending_tokens
 from replication.evals.sampling import Sampling
 from replication.evals.transcript import Transcript
 
-__all__ = ["Completion", "Generator", "Sampling", "TransformersGenerator"]
+__all__ = ["Completion", "Engine", "Generator", "Sampling", "TransformersGenerator"]
 
-Ids = Sequence[int]
-
-
-@dataclass(frozen=True)
-class Completion:
-    """One sampled answer. `text` ends before the first stop string; `tokens` are all that were generated.
-
-    `finish` is "length" where neither a stop string nor end-of-text came within `max_tokens` or the model's context.
-    """
-
-    text: str
-    tokens: tuple[int, ...]
-    finish: Literal["stop", "eos", "length"]
+Pair = tuple[Ids, Ids]
+_Answer = TypeVar("_Answer")
 
 
 class Generator(Protocol):
@@ -45,11 +38,38 @@ class Generator(Protocol):
     def tokenizer(self) -> Any:
         """The tokenizer that prompts must be made with."""
 
+    @property
+    def context(self) -> int:
+        """Positions of the model: a prompt and its completion together have no more."""
+
     def generate(self, prompts: Sequence[Ids], sampling: Sampling) -> list[list[Completion]]:
         """`sampling.n` completions for each prompt, in order."""
 
-    def logprobs(self, pairs: Sequence[tuple[Ids, Ids]]) -> list[list[float]]:
+    def logprobs(self, pairs: Sequence[Pair]) -> list[list[float]]:
         """Natural-log probability of each token of an option given its prefix and the option's earlier tokens."""
+
+
+class Engine(Protocol):
+    """What answers: each answer with the place of its question, in whatever order they are found."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer that prompts must be made with."""
+
+    @property
+    def context(self) -> int:
+        """Positions of the model."""
+
+    def identity(self) -> dict[str, str]:
+        """What, beside weights and questions, an answer depends on: engine, versions, number format."""
+
+    def completions(
+        self, prompts: Sequence[Ids], sampling: Sampling, places: Sequence[int]
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        """`sampling.n` completions for each prompt; `places` name the prompts' random streams."""
+
+    def likelihoods(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, list[float]]]:
+        """Natural-log probability of each token of each option."""
 
 
 class TransformersGenerator:
@@ -69,35 +89,58 @@ class TransformersGenerator:
         self.tokenizer = tokenizer
         self.batch_tokens = batch_tokens
 
-    @torch.inference_mode()
+    @property
+    def context(self) -> int:
+        """Positions the model was made for; a model that does not say has no bound."""
+        return int(getattr(self.model.config, "max_position_embeddings", None) or 1 << 30)
+
+    def identity(self) -> dict[str, str]:
+        """Engine, versions and number format."""
+        versions = {name: metadata.version(name) for name in ("transformers", "torch")}
+        return {"engine": "transformers", "dtype": str(self.model.dtype), **versions}
+
     def generate(self, prompts: Sequence[Ids], sampling: Sampling) -> list[list[Completion]]:
         """`sampling.n` completions for each prompt, in order."""
-        context = _context(self.model)
-        for i, prompt in enumerate(prompts):
-            if not 0 < len(prompt) < context:
-                raise ValueError(f"prompt {i} has {len(prompt)} tokens; expected 1 to {context - 1} (model's context)")
-        eos = _eos_ids(self.model, self.tokenizer)
-        transcript = Transcript(prompts, sampling, self.tokenizer, eos=eos, context=context)
-        decoding.run(self.model, transcript, batch_tokens=self.batch_tokens)
-        n = sampling.n
-        return [[Completion(*transcript.ending(p * n + s)) for s in range(n)] for p in range(len(prompts))]
+        return in_order(self.completions(prompts, sampling, range(len(prompts))), len(prompts))
+
+    def logprobs(self, pairs: Sequence[Pair]) -> list[list[float]]:
+        """Natural-log probability of each token of an option given its prefix and the option's earlier tokens."""
+        return in_order(self.likelihoods(pairs), len(pairs))
 
     @torch.inference_mode()
-    def logprobs(self, pairs: Sequence[tuple[Ids, Ids]]) -> list[list[float]]:
-        """Natural-log probability of each token of an option given its prefix and the option's earlier tokens."""
-        return likelihood.logprobs(self.model, pairs, context=_context(self.model), batch_tokens=self.batch_tokens)
+    def completions(
+        self, prompts: Sequence[Ids], sampling: Sampling, places: Sequence[int]
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        """(place in `prompts`, its completions) as batches end."""
+        check_lengths(prompts, self.context)
+        eos = ending_tokens(self.model.generation_config.eos_token_id, self.tokenizer)
+        context, named = self.context, list(places)
+        transcript = Transcript(prompts, sampling, self.tokenizer, eos=eos, context=context, places=named)
+        taken: set[int] = set()
+        for _ in decoding.run(self.model, transcript, batch_tokens=self.batch_tokens):
+            for prompt in transcript.done():
+                if prompt not in taken:
+                    taken.add(prompt)
+                    yield prompt, transcript.completions(prompt)
+
+    @torch.inference_mode()
+    def likelihoods(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, list[float]]]:
+        """(place in `pairs`, log-probabilities of the option's tokens) as batches end."""
+        yield from likelihood.logprobs(self.model, pairs, context=self.context, batch_tokens=self.batch_tokens)
 
 
-def _context(model: Any) -> int:
-    """Positions the model was made for; a model that does not say has no bound."""
-    return int(getattr(model.config, "max_position_embeddings", None) or 1 << 30)
+def in_order(found: Iterable[tuple[int, _Answer]], count: int) -> list[_Answer]:
+    """The answers by the places of their questions."""
+    answers = dict(found)
+    return [answers[place] for place in range(count)]
 
 
-def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Every token that ends a text: chat models have more than one."""
-    configured = model.generation_config.eos_token_id
-    listed = configured if isinstance(configured, list) else [configured]
-    found = frozenset(int(i) for i in [*listed, tokenizer.eos_token_id] if i is not None)
-    if not found:
-        raise ValueError("neither model nor tokenizer names an end-of-text token; set tokenizer.eos_token")
-    return found
+def check_lengths(prompts: Sequence[Ids], context: int) -> None:
+    """Refuse a prompt that is empty or leaves no room for a token.
+
+    Raises:
+        ValueError: names the prompt.
+    """
+    for i, prompt in enumerate(prompts):
+        if not 0 < len(prompt) < context:
+            raise ValueError(f"prompt {i} has {len(prompt)} tokens; expected 1 to {context - 1} (model's context)")

@@ -43,20 +43,20 @@ class _Group:
 
 def logprobs(
     model: Any, pairs: Sequence[tuple[Ids, Ids]], *, context: int, batch_tokens: int = PASS_TOKENS
-) -> list[list[float]]:
-    """Natural-log probability of every token of each option, given its prefix.
+) -> Iterator[tuple[int, list[float]]]:
+    """Natural-log probability of every token of each option, given its prefix: (place of the pair, its values).
+
+    Pairs come batch by batch, not in order; one with an empty option has no values.
 
     Raises:
         ValueError: an empty prefix, or prefix and option longer than the model's context.
     """
-    answers: list[list[float]] = [[] for _ in pairs]
     groups = _groups(pairs, context)
+    yield from ((i, []) for i, (_, option) in enumerate(pairs) if not len(option))
     limit = min(batch_tokens, PASS_TOKENS)
     for batch in _batches(groups, limit, int(model.config.vocab_size)):
         for group, scores in zip(batch, _score(model, batch), strict=True):
-            for place, values in zip(group.places, scores, strict=True):
-                answers[place] = values
-    return answers
+            yield from zip(group.places, scores, strict=True)
 
 
 def _groups(pairs: Sequence[tuple[Ids, Ids]], context: int) -> list[_Group]:

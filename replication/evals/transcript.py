@@ -1,37 +1,40 @@
-"""What has been generated so far, sample by sample: tokens, text, whether it is finished and why.
+"""What has been generated so far, sample by sample: tokens, whether a sample is finished and why.
 
 A row is (prompt, sample). It is finished by an end-of-text token, by a stop string in its text, or by its length.
 Text is looked for stop strings in the pieces that single tokens decode to, which is cheap; what counts is the
-decoding of the whole, which settles every find and cuts the text at the end. Completions are decoded behind the
-end of their prompt: SentencePiece tokenizers strip the space a text starts with, which would unindent a
-function body.
+decoding of the whole (completions.py), which settles every find and cuts the text at the end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from replication.evals.completions import LEAD, Completion, complete, text_behind
 from replication.evals.sampling import Sampling
 
 Ids = Sequence[int]
-Ending = tuple[str, tuple[int, ...], Literal["stop", "eos", "length"]]
-
-# Tokens of the prompt's end that a completion is decoded behind.
-LEAD = 8
 
 
 class Transcript:
     """The prompts of one call and the growing tokens of every row; row = prompt * n + sample."""
 
     def __init__(
-        self, prompts: Sequence[Ids], sampling: Sampling, tokenizer: Any, *, eos: frozenset[int], context: int
+        self,
+        prompts: Sequence[Ids],
+        sampling: Sampling,
+        tokenizer: Any,
+        *,
+        eos: frozenset[int],
+        context: int,
+        places: Sequence[int],
     ) -> None:
         """Args:
         eos: tokens that end a text.
         context: positions of the model; a prompt and its completion together have no more.
+        places: the number that names each prompt's stream of random numbers.
         """
         self.prompts, self.sampling = prompts, sampling
         self._tokenizer, self._eos = tokenizer, eos
@@ -39,10 +42,11 @@ class Transcript:
         rows = len(prompts) * sampling.n
         self._tokens = np.zeros((rows, sampling.max_tokens), np.int32)
         self._count = np.zeros(rows, np.int64)
-        self._uniform = _streams(len(prompts), sampling)
+        self._uniform = _streams(places, sampling)
         self._longest_stop = max((len(stop) for stop in sampling.stop), default=0)
         self._pieces: dict[int, str] = {}
-        self._endings: dict[tuple[int, bytes], Ending] = {}
+        self._ended = np.zeros(rows, bool)
+        self._endings: dict[tuple[int, bytes], Completion] = {}
 
     def uniforms(self, rows: np.ndarray) -> np.ndarray:
         """The random number in [0, 1) of each row's next token; zeros when greedy."""
@@ -59,12 +63,31 @@ class Transcript:
         """Which rows end with the token just added."""
         return np.array([self._ends(row) for row in rows.tolist()], bool)
 
-    def ending(self, row: int) -> Ending:
-        """Text, tokens and reason of the end of a finished row. Equal samples are decoded once."""
+    def end(self, rows: np.ndarray) -> None:
+        """Take these rows as finished."""
+        self._ended[rows] = True
+
+    def done(self) -> list[int]:
+        """The prompts whose samples are all finished."""
+        return np.flatnonzero(self._ended.reshape(len(self.prompts), self.sampling.n).all(-1)).tolist()
+
+    def completions(self, prompt: int) -> list[Completion]:
+        """The samples of a prompt that is done."""
+        first = prompt * self.sampling.n
+        return [self._completion(row) for row in range(first, first + self.sampling.n)]
+
+    def _completion(self, row: int) -> Completion:
+        """Equal samples are decoded once."""
         prompt, tokens = row // self.sampling.n, self._tokens[row, : self._count[row]]
         key = (prompt, tokens.tobytes())
         if key not in self._endings:
-            self._endings[key] = self._ending(prompt, tokens.tolist())
+            self._endings[key] = complete(
+                self.prompts[prompt],
+                tokens.tolist(),
+                stops=self.sampling.stop,
+                tokenizer=self._tokenizer,
+                eos=self._eos,
+            )
         return self._endings[key]
 
     def _ends(self, row: int) -> bool:
@@ -79,34 +102,18 @@ class Transcript:
         whole = self._text(prompt, self._tokens[row, :count].tolist())
         return any(stop in whole for stop in self.sampling.stop)
 
-    def _ending(self, prompt: int, tokens: list[int]) -> Ending:
-        text = self._text(prompt, tokens)
-        places = [place for stop in self.sampling.stop if (place := text.find(stop)) >= 0]
-        if places:
-            return text[: min(places)], tuple(tokens), "stop"
-        return text, tuple(tokens), "eos" if tokens[-1] in self._eos else "length"
-
     def _piece(self, token: int) -> str:
         if token not in self._pieces:
-            self._pieces[token] = self._decode_behind(list(self.prompts[0][-1:]), [token])
+            self._pieces[token] = self._text(0, [token], lead=1)
         return self._pieces[token]
 
-    def _text(self, prompt: int, tokens: list[int]) -> str:
-        lead = list(self.prompts[prompt][-LEAD:])
-        return self._decode_behind(lead, [token for token in tokens if token not in self._eos])
-
-    def _decode_behind(self, lead: list[int], tokens: list[int]) -> str:
-        before, whole = (
-            self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-            for ids in (lead, lead + tokens)
-        )
-        return whole[len(before) :]
+    def _text(self, prompt: int, tokens: Ids, *, lead: int = LEAD) -> str:
+        return text_behind(self.prompts[prompt][-lead:], tokens, tokenizer=self._tokenizer, eos=self._eos)
 
 
-def _streams(prompts: int, sampling: Sampling) -> np.ndarray:
+def _streams(places: Sequence[int], sampling: Sampling) -> np.ndarray:
     """Random numbers (rows, max_tokens): a stream per prompt, so that other prompts do not move them."""
-    if sampling.temperature == 0 or not prompts:
+    if sampling.temperature == 0 or not places:
         return np.zeros((0, 0), np.float32)
     shape = (sampling.n, sampling.max_tokens)
-    drawn = [np.random.default_rng([sampling.seed, p]).random(shape, dtype=np.float32) for p in range(prompts)]
-    return np.concatenate(drawn)
+    return np.concatenate([np.random.default_rng([sampling.seed, p]).random(shape, dtype=np.float32) for p in places])
