@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,6 +13,22 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from replication import provenance
 from replication.config import Run
+from replication.runs import is_adapter
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Whose answers are asked for: a base model, or a checkpoint tuned from it (adapter or full, as a folder)."""
+
+    base: str
+    tuned: Path | None = None
+
+    def identity(self) -> dict[str, str]:
+        """Digests of the files that decide the answers; a full checkpoint stands for itself."""
+        if self.tuned is None:
+            return {"base": identity(self.base)}
+        found = {"tuned": provenance.fingerprint(self.tuned)}
+        return found | ({"base": identity(self.base)} if is_adapter(self.tuned) else {})
 
 
 def locate(where: str | Path) -> str:
