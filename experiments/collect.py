@@ -42,7 +42,8 @@ def collect(scale: Scale, root: Path, into: Path, *, allow_dirty: bool) -> dict[
         scores[study] += found_scores
         items[study] += found_items
     base = into / scale.name
-    write_rows(base / "runs.jsonl", [_run_row(folder, scale) for folder in folders])
+    # What was scored and not trained here (published checkpoints) has scores and no run.
+    write_rows(base / "runs.jsonl", [_run_row(folder, scale) for folder in folders if "run" in folder.manifest])
     for study in sorted(scores):
         write_rows(base / f"{study}.jsonl", scores[study])
         write_rows(base / f"{study}.items.jsonl.gz", items[study])

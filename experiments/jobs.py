@@ -12,11 +12,15 @@ import time
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from replication.config import Run
+from replication.runs import RunDir
 from replication.scale import Scale
 from replication.specs import Eval
+
+if TYPE_CHECKING:
+    from replication.evaluate import Candidate
 
 _MESSAGES: Queue[Any] | None = None
 
@@ -29,6 +33,30 @@ class Done:
     eval_seconds: float = 0.0
     summary: str = ""
     error: str | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """A run has made a step."""
+
+    run: str
+    step: int
+    total: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Answers:
+    """An eval of a run has got answers."""
+
+    run: str
+    name: str
+    done: int
+    total: int
+
+
+# Questions between two messages about an eval.
+TELL_EVERY = 50
 
 
 def start_worker(messages: Queue[Any], threads: int | None) -> None:
@@ -45,7 +73,7 @@ def start_worker(messages: Queue[Any], threads: int | None) -> None:
 
 def sequences(run: Run, root: Path) -> int:
     """Prepare the data of a run; returns its training sequences per epoch."""
-    _quiet()
+    quiet()
     from replication.models import tokenizer_of
     from replication.tasks import open_stream
 
@@ -54,7 +82,7 @@ def sequences(run: Run, root: Path) -> int:
 
 def train_and_score(run: Run, evals: tuple[Eval, ...], root: Path) -> Done:
     """Train a run from wherever it stands and score its end; errors come back as their one line."""
-    _quiet()
+    quiet()
     from replication.health import TrainingFailed
     from replication.train import train
 
@@ -67,32 +95,45 @@ def train_and_score(run: Run, evals: tuple[Eval, ...], root: Path) -> Done:
 
 def score(run: Run, evals: tuple[Eval, ...], root: Path) -> Done:
     """Score the end of a trained run on what is missing; errors come back as their one line."""
-    from replication.evaluate import evaluate_run
+    from replication import evaluate
     from replication.runs import folder_of
 
     began = time.monotonic()
     folder = folder_of(run, root)
     try:
         if evals:
-            evaluate_run(run, folder, evals)
+            evaluate.score(evaluate.of_run(run, folder, evals), root, watch=_tell_answers)
     except (ValueError, RuntimeError, OSError) as error:
         return Done(run.name(), error=one_line(error))
-    return Done(run.name(), eval_seconds=time.monotonic() - began, summary=_summary(folder.path))
+    return Done(run.name(), eval_seconds=time.monotonic() - began, summary=summary(folder.path))
 
 
 def score_base(scale: Scale, root: Path) -> Done:
     """Score the untuned model on every eval of the scale."""
-    _quiet()
-    from replication.evaluate import evaluate_base
-    from replication.runs import RunDir
+    quiet()
+    from replication import evaluate
 
     began = time.monotonic()
-    folder = RunDir(root / scale.name / "base")
+    folder = base_folder(scale, root)
     try:
-        evaluate_base(scale.model, scale.tokenizer, folder, scale.evals)
+        evaluate.score(base(scale, root), root, watch=_tell_answers)
     except (ValueError, RuntimeError, OSError) as error:
         return Done("base", error=one_line(error))
-    return Done("base", eval_seconds=time.monotonic() - began, summary=_summary(folder.path))
+    return Done("base", eval_seconds=time.monotonic() - began, summary=summary(folder.path))
+
+
+def base(scale: Scale, root: Path) -> Candidate:
+    """The untuned model of a scale, to be scored on every eval of it."""
+    from replication.evaluate import of_model
+    from replication.models import Weights, locate
+
+    weights, tokenizer = Weights(locate(scale.model)), scale.tokenizer or scale.model
+    return of_model(weights, base_folder(scale, root), scale.evals, name="base", tokenizer=tokenizer)
+
+
+def base_folder(scale: Scale, root: Path) -> RunDir:
+    """Where the scores of the untuned model lie."""
+    return RunDir(root / scale.name / "base")
 
 
 def one_line(error: BaseException) -> str:
@@ -105,10 +146,16 @@ def one_line(error: BaseException) -> str:
 
 def _tell(progress: Any) -> None:
     assert _MESSAGES is not None
-    _MESSAGES.put((progress.run, progress.step, progress.total, progress.loss))
+    _MESSAGES.put(Step(progress.run, progress.step, progress.total, progress.loss))
 
 
-def _summary(path: Path) -> str:
+def _tell_answers(run: str, name: str, done: int, total: int) -> None:
+    # The last process of a launcher scores without a parent to tell.
+    if _MESSAGES is not None and (done % TELL_EVERY == 0 or done == total):
+        _MESSAGES.put(Answers(run, name, done, total))
+
+
+def summary(path: Path) -> str:
     """The primary scores of a run folder's last step, for the screen."""
     import json
 
@@ -120,7 +167,7 @@ def _summary(path: Path) -> str:
     return "  ".join(parts)
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Keep the libraries' own progress bars off the one that the user reads."""
     import warnings
 

@@ -6,6 +6,8 @@ import runpy
 from pathlib import Path
 from typing import Literal
 
+from experiments import published
+from replication import suite
 from replication.config import CPT, IFT, Cosine, Source, Trapezoid
 from replication.scale import Scale, Setting
 from replication.specs import Choice, Code, HeldOut, Maths
@@ -101,7 +103,19 @@ POCKET = Scale(
     sweep_rates=SWEEP,
 )
 
-SCALES = {"pocket": POCKET}
+# The paper's base and benchmarks, for its published checkpoints; its training settings are still to come.
+PAPER = Scale(
+    name="paper",
+    model=published.BASE,
+    ranks=(16, 64, 256),
+    settings=(),
+    evals=tuple(suite.benchmarks("paper")[name] for name in ("humaneval", "gsm8k", *suite.FORGETTING)),
+    forgetting=suite.FORGETTING,
+    source_loss="",
+    engine="vllm",
+)
+
+SCALES = {"pocket": POCKET, "paper": PAPER}
 
 
 def load(name: str) -> Scale:

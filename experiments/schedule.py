@@ -152,12 +152,15 @@ def _settle(done: Done, board: Board, bar: Any) -> Done:
 
 def _listen(messages: Any, board: Board, bar: Any, workers: int) -> None:
     while not messages.empty():
-        name, step, total, loss = messages.get()
+        told = messages.get()
+        if isinstance(told, jobs.Answers):
+            bar.set_description_str(f"{told.run} {told.name} {told.done}/{told.total} answers", refresh=False)
+            continue
         eta = board.eta(workers)
         left = "..." if eta is None else f"{eta / 60:.0f} min" if eta > 90 else f"{eta:.0f} s"
-        bar.set_description_str(f"{name} loss {loss:.3f}", refresh=False)
+        bar.set_description_str(f"{told.run} loss {told.loss:.3f}", refresh=False)
         bar.set_postfix_str(f"ETA {left}", refresh=False)
-        bar.update(board.advance(name, step, total))
+        bar.update(board.advance(told.run, told.step, told.total))
 
 
 def _plan_steps(order: Order, pool: ProcessPoolExecutor) -> dict[str, int]:

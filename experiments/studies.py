@@ -18,6 +18,8 @@ SWEEP = "learning_rates"
 def names(scale: Scale) -> dict[str, str]:
     """Every study of a scale and the question it asks."""
     settings = {name: f"{setting.title}: does LoRA learn less and forget less?" for name, setting in scale.settings}
+    if not settings:
+        return {}
     return {
         MAIN: "all settings below: the paper's figures 1, 2, 3, 5, 6",
         **settings,

@@ -110,15 +110,15 @@ def retrain(checkpoint: Path) -> str:
 
 
 @contextlib.contextmanager
-def locked(folder: RunDir) -> Iterator[None]:
-    """Hold the folder for this process; a second process is told so at once.
+def locked(folder: RunDir, *, wait: bool = False) -> Iterator[None]:
+    """Hold the folder for this process; a second process is told so at once, or waits.
 
     The lock dies with its process, so a killed run never blocks its own continuation.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
     with (folder.path / ".lock").open("w") as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise RuntimeError(f"{folder.path} is in use by another process; wait for it or stop it") from None
         yield

@@ -51,7 +51,8 @@ class Scale:
     """A size at which the whole study runs: model, data, lengths, rates and questions. A value, no code.
 
     `forgetting` names the choice evals whose unweighted mean is the forgetting score, `source_loss` the held-out
-    loss on what the base was trained on (the second forgetting axis).
+    loss on what the base was trained on (the second forgetting axis); a scale without settings has none (""). `engine`
+    answers the evals: transformers for models so small that starting vLLM costs more than the work.
     """
 
     name: str
@@ -70,11 +71,12 @@ class Scale:
     workers: int = 1
     threads: int | None = None
     sweep_rates: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    engine: Literal["transformers", "vllm"] = "transformers"
 
     def __post_init__(self) -> None:
         names = [e.name for e in self.evals]
         require(len(set(names)) == len(names), "Scale.evals", names, "names that differ")
-        asked = {*self.forgetting, self.source_loss}
+        asked = {*self.forgetting, *([self.source_loss] if self.settings else [])}
         asked |= {n for _, s in self.settings for n in (s.target, s.target_loss)}
         missing = sorted(asked - set(names))
         require(not missing, "Scale.evals", names, f"an eval for each of {missing}")

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from safetensors import safe_open
 from transformers import GenerationConfig
 
 from replication.evals.completions import Completion, Ids, complete, ending_tokens
@@ -234,7 +235,7 @@ def _room_for(adapters: Sequence[Path]) -> dict[str, Any]:
     """
     if not adapters:
         return {}
-    modules = {str(name) for adapter in adapters for name in _adapter_config(adapter)["target_modules"]}
+    modules = {name for adapter in adapters for name in _modules(adapter)}
     if outer := sorted(modules & {"embed_tokens", "lm_head"}):
         raise ValueError(f"an adapter tunes {outer[0]}, which vLLM scores wrongly; use --engine transformers")
     return {
@@ -243,6 +244,12 @@ def _room_for(adapters: Sequence[Path]) -> dict[str, Any]:
         "max_loras": 1,
         "lora_target_modules": sorted(modules),
     }
+
+
+def _modules(adapter: Path) -> set[str]:
+    """The modules an adapter tunes, by the last part of their names: vLLM knows "self_attn.q_proj" as "q_proj"."""
+    with safe_open(adapter / "adapter_model.safetensors", "np") as file:
+        return {key.split(".lora_")[0].rsplit(".", 1)[-1] for key in file.keys() if ".lora_" in key}  # noqa: SIM118
 
 
 def rank_limit(adapters: Sequence[Path]) -> int | None:

@@ -14,9 +14,12 @@ from replication.models import load_model, naming_damage
 from replication.runs import is_adapter, retrain
 
 
-def load_merged(base: str | Path, checkpoint: Path) -> PreTrainedModel:
-    """The tuned model of a checkpoint in fp32; an adapter is merged into a fresh copy of the base."""
-    mend = retrain(checkpoint)
+def load_merged(base: str | Path, checkpoint: Path, *, mend: str | None = None) -> PreTrainedModel:
+    """The tuned model of a checkpoint in fp32; an adapter is merged into a fresh copy of the base.
+
+    `mend` is the advice where its files are damaged; without one, to train the run again.
+    """
+    mend = mend or retrain(checkpoint)
     if not is_adapter(checkpoint):
         return load_model(checkpoint, mend=mend)
     with naming_damage(checkpoint, mend=mend):

@@ -33,9 +33,8 @@ def test_all_analyses_run_without_torch_and_keep_tracked_spectra(
     # A torch that cannot be imported, found before the real one, and a scale file that rebuilds the made-up scale.
     (tmp_path / "blocked").mkdir()
     (tmp_path / "blocked" / "torch.py").write_text("raise ImportError('no torch on this machine')")
-    (tmp_path / "toy.py").write_text(
-        f"from replication.config import *\nfrom replication.scale import *\nSCALE = {scale!r}\n"
-    )
+    imports = "".join(f"from replication.{module} import *\n" for module in ("config", "specs", "scale"))
+    (tmp_path / "toy.py").write_text(imports + f"SCALE = {scale!r}\n")
     out = tmp_path / "out"
     rows.write(out / "toy" / "spectra.jsonl", [])
     code = (

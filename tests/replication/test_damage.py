@@ -14,8 +14,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from experiments import jobs
+from replication import evaluate
 from replication.config import CPT, Branch, Budget, Cosine, Full, LionW, LoRA, Run, Source, Trapezoid, encode
-from replication.evaluate import evaluate_run
 from replication.health import TrainingFailed
 from replication.runs import RunDir
 from replication.specs import HeldOut
@@ -88,7 +88,7 @@ def test_an_adapter_is_not_scored_on_another_base(run: Run, inputs: Path) -> Non
     folder = train(run, inputs / "runs")
     change_model(inputs)
     with pytest.raises(ValueError, match="was trained from another"):
-        evaluate_run(run, folder, [HeldOut("loss", Source(str(inputs / "documents.jsonl")), seq_len=32)])
+        evaluate.of_run(run, folder, [HeldOut("loss", Source(str(inputs / "documents.jsonl")), seq_len=32)])
 
 
 @pytest.mark.parametrize("damage", ["cut", "emptied", "gone"])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from replication.data.chat import render
-from replication.evals.prompts import prompt_ids, prompt_text
+from replication.evals.prompts import Answer, prompt_ids, prompt_text
 
 
 @pytest.mark.parametrize("model", ["tiny", "stories"])
@@ -44,3 +44,22 @@ def test_a_chat_is_asked_in_the_ids_that_chat_training_used(tiny: tuple[Any, Any
     trained, _ = render("chat", "1+1?", "2", tokenizer)
     assert prompt_ids("chat:{question}", {"question": "1+1?"}, tokenizer) == trained
     assert tokenizer.decode(trained) == "[user]1+1?[assistant]"
+
+
+@pytest.mark.parametrize(
+    ("answer", "cuts", "text", "place"),
+    [
+        (Answer("a\n#b", "\ndef ", "stop", 3), ("\ndef", "\n#"), "a", 1),
+        (Answer("a", "\ndef ", "stop", 3), ("\ndef",), "a", 1),
+        (Answer("a\nde", "f(x", "stop", 3), ("\ndef",), "a", 1),  # half of the cut string is in the stop string
+        (Answer("ab", "\nclass", "stop", 3), ("\ndef",), "ab", None),
+        (Answer("ab", "", "eos", 3), ("\ndef",), "ab", None),
+        (Answer("\ndef ab", "", "length", 3), ("\ndef",), "", 0),
+    ],
+)
+def test_an_answer_is_cut_at_the_first_cut_string_wherever_it_ended(
+    answer: Answer, cuts: tuple[str, ...], text: str, place: int | None
+) -> None:
+    assert (answer.cut(cuts), answer.ends_at(cuts)) == (text, place)
+    assert answer.ran_on(cuts) == (answer.finish == "length" and place is None)
+    assert Answer(**answer.fields()) == answer

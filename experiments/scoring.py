@@ -1,0 +1,140 @@
+"""Scoring in this process, one model after the other: what one vLLM serves, and models that nobody trained here."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tqdm import tqdm
+
+from experiments import jobs, published
+from experiments.jobs import Done
+from experiments.published import Published
+from replication.config import Run
+from replication.runs import RunDir, folder_of
+from replication.scale import Scale
+
+if TYPE_CHECKING:
+    from replication.evaluate import Candidate
+
+Engine = Literal["transformers", "vllm"]
+STUDY = "published"
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Published checkpoints to be scored: which, at which branches, and where copies of them lie.
+
+    `branch` is a name, or "all". `copies` holds local folders in the hub's layout, `base` the base model beside them.
+    """
+
+    only: str | None = None
+    branch: str = "main"
+    copies: Path | None = None
+    base: str | None = None
+
+
+def score_runs(runs: Sequence[Run], scale: Scale, root: Path, *, engine: Engine, with_base: bool) -> list[Done]:
+    """Score the base and trained runs on what is missing, all by one engine."""
+    from replication.evaluate import of_run
+
+    def listed() -> Iterator[Candidate]:
+        if with_base:
+            yield jobs.base(scale, root)
+        for run in runs:
+            yield of_run(run, folder_of(run, root), [scale.eval(name) for name in run.evals])
+
+    return _score(list(listed()), root, engine)
+
+
+def score_published(scale: Scale, root: Path, shelf: Shelf, *, engine: Engine) -> list[Done]:
+    """Score the base and published checkpoints on every eval of the scale: a folder per checkpoint and branch.
+
+    Raises:
+        ValueError: nothing on the shelf fits.
+    """
+    base = shelf.base or scale.model
+    items = [*(published.copies(shelf.copies, base=base) if shelf.copies else published.PUBLISHED)]
+    chosen = [item for item in items if shelf.only is None or shelf.only in item.name]
+    if not chosen:
+        raise ValueError(f"--only {shelf.only!r} fits none of {', '.join(item.name for item in items)}")
+    named = [
+        (item, branch)
+        for item in chosen
+        for branch in (published.branches(item.where) if shelf.branch == "all" else [shelf.branch])
+    ]
+    candidates = [_untuned(scale, root, base), *(_of_published(*found, scale, root, base) for found in named)]
+    return _score(candidates, root, engine)
+
+
+def _untuned(scale: Scale, root: Path, base: str) -> Candidate:
+    from replication.evaluate import of_model
+    from replication.models import Weights, locate
+
+    folder = RunDir(root / scale.name / STUDY / "base")
+    return of_model(
+        Weights(locate(base)), folder, scale.evals, name=f"{STUDY}/base", tokenizer=scale.tokenizer or locate(base)
+    )
+
+
+def _of_published(item: Published, branch: str, scale: Scale, root: Path, base: str) -> Candidate:
+    """One checkpoint, fetched if need be. The base's tokenizer serves all, so that one engine can."""
+    from replication.evaluate import of_model
+    from replication.models import Weights, locate
+
+    name = f"{item.name}@{branch.replace('/', '--')}"
+    where = published.locate(item, branch)
+    return of_model(
+        Weights(locate(base), where),
+        RunDir(root / scale.name / STUDY / name),
+        scale.evals,
+        name=f"{STUDY}/{name}",
+        tokenizer=scale.tokenizer or locate(base),
+        published={"name": item.name, "branch": branch, "commit": published.commit(where)},
+    )
+
+
+def _score(candidates: Sequence[Candidate], root: Path, engine: Engine) -> list[Done]:
+    """Score all, telling how far each eval is."""
+    from replication.evaluate import score_all
+
+    jobs.quiet()
+    ended = []
+    began = time.monotonic()
+    with tqdm(total=len(candidates), unit="model", dynamic_ncols=True) as bar, contextlib.closing(_Answers()) as told:
+        for candidate, count in score_all(candidates, root, engine=engine, watch=told.watch):
+            ended.append(Done(candidate.name, time.monotonic() - began, jobs.summary(candidate.folder.path)))
+            bar.update()
+            what = f"{count} new scores" if count else "nothing new"
+            bar.write(f"  {candidate.name:60s} {what:14s} {ended[-1].summary}", file=sys.stderr)
+            began = time.monotonic()
+    return ended
+
+
+class _Answers:
+    """A bar below the models': the answers of the eval that goes on, with its ETA."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._title = ""
+
+    def watch(self, run: str, name: str, done: int, total: int) -> None:
+        """Note that an eval of a model has `done` of `total` answers."""
+        if self._title != f"{run} {name}":
+            self.close()
+            self._title = f"{run} {name}"
+            self._bar = tqdm(
+                total=total, initial=done - 1, unit="answer", desc=self._title, leave=False, dynamic_ncols=True
+            )
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
