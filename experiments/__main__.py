@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments import collect, plan, published, scales, schedule, scoring, studies
-from experiments.jobs import one_line
+from experiments.jobs import one_line, quiet
 from replication.config import Run, encode
 from replication.runs import RunDir, find_runs, folder_of
 from replication.scale import Scale
@@ -156,6 +156,7 @@ def _scored(options: argparse.Namespace, scale: Scale) -> list[Path]:
 def _doctor(options: argparse.Namespace) -> int:
     from replication import doctor
 
+    quiet()
     return doctor.main(options.rest)
 
 
