@@ -23,7 +23,8 @@ from transformers import PreTrainedTokenizerBase
 
 from replication import gates, provenance, seeding
 from replication.checkpoints import read_meta
-from replication.config import Run, encode
+from replication.config import Run, Source, encode
+from replication.data.sources import documents
 from replication.encoding import decode
 from replication.evals import evaluate as run_eval
 from replication.evals.generate import Engine, TransformersGenerator
@@ -141,8 +142,11 @@ def score_all(
 ) -> Iterator[tuple[Candidate, int]]:
     """Score one candidate after the other; with vLLM, one engine start serves all that share base and tokenizer.
 
-    Yields each candidate with the number of its new scores, so that the caller can report them as they come.
+    Yields each candidate with the number of its new scores, so that the caller can report them as they come. All data
+    are looked at before the first model is loaded.
     """
+    for source in {source for candidate in candidates for spec in candidate.wanted for source in _sources(spec)}:
+        next(documents(source))
     if engine == "transformers":
         for candidate in candidates:
             yield candidate, score(candidate, root, watch=watch)
@@ -154,6 +158,11 @@ def score_all(
         yield from ((member, 0) for member in members if not member.wanted)
         if waiting := [member for member in members if member.wanted]:
             yield from _serve(base, load_tokenizer(tokenizer), waiting, root, watch)
+
+
+def _sources(spec: Eval) -> list[Source]:
+    shots = getattr(spec, "shots", None)
+    return [spec.source, *([shots.source] if shots else [])]
 
 
 def _serve(

@@ -15,8 +15,10 @@ instead of 68, and weights can be replaced without pickling.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -67,19 +69,20 @@ class VLLMGenerator:
         self._adapter: Any = None
         self._known: dict[str, int] = {}
         self._max_rank = rank_limit(adapters)
-        self._llm: Any = LLM(
-            base,
-            skip_tokenizer_init=False,
-            dtype=self.dtype,
-            seed=seed,
-            # An option's last token is predicted, never fed: one position more than the model has.
-            max_model_len=self.context + 1,
-            enable_prefix_caching=True,
-            worker_extension_cls=_EXTENSION,
-            disable_log_stats=True,
-            **(_cpu_options(self.context) if on_cpu else {"gpu_memory_utilization": memory}),
-            **_room_for(adapters),
-        )
+        with _quietly():
+            self._llm: Any = LLM(
+                base,
+                dtype=self.dtype,
+                seed=seed,
+                # An option's last token is predicted, never fed: one position more than the model has.
+                max_model_len=self.context + 1,
+                enable_prefix_caching=True,
+                worker_extension_cls=_EXTENSION,
+                disable_log_stats=True,
+                use_tqdm_on_load=False,
+                **(_cpu_options(self.context) if on_cpu else {"gpu_memory_utilization": memory}),
+                **_room_for(adapters),
+            )
 
     def identity(self) -> dict[str, str]:
         """Engine, versions and number format."""
@@ -291,14 +294,23 @@ def version() -> str:
     raise RuntimeError("vLLM is not installed; install it with `make vllm`, or pass --engine transformers")
 
 
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the warnings about vLLM's own use of a deprecated name of torch."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
 def _import_vllm(cache_gib: int) -> tuple[Any, bool]:
     version()
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] = "1"
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(cache_gib))
-    from vllm import LLM
-    from vllm.platforms import current_platform
+    with _quietly():
+        from vllm import LLM
+        from vllm.platforms import current_platform
 
     return LLM, current_platform.is_cpu()
 

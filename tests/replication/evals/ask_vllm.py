@@ -2,7 +2,9 @@
 
     python ask_vllm.py REQUEST.json ANSWERS.json
 
-REQUEST: base, adapters, max_tokens, asked (model: a folder, or null for the base; its pairs and prompts), way:
+REQUEST: base, adapters, max_tokens, and for each way what is asked (model: a folder, or null for the base; its pairs
+and prompts):
+
     turns     one engine answers all, in this order
     fresh     each has an engine of its own
     broken    one engine, whose reload forgets what shares another layer's weight; the gates' findings are the answer
@@ -16,7 +18,11 @@ from pathlib import Path
 from typing import Any
 
 
-def main(request: dict[str, Any]) -> list[Any]:
+def main(request: dict[str, Any]) -> dict[str, list[Any]]:
+    return {way: answers(way, asked, request) for way, asked in request["ways"].items()}
+
+
+def answers(way: str, questions: list[dict[str, Any]], request: dict[str, Any]) -> list[Any]:
     from replication import gates
     from replication.evals import vllm_worker
     from replication.evals.sampling import Sampling
@@ -25,28 +31,25 @@ def main(request: dict[str, Any]) -> list[Any]:
 
     base, tokenizer = request["base"], load_tokenizer(request["base"])
     adapters = [Path(folder) for folder in request["adapters"]]
-    if request["way"] == "broken":
+    if way == "broken":
         vllm_worker._pack_again = lambda model: None
-    engine, answers = None, []
-    for asked in request["asked"]:
+    engine, found = None, []
+    for asked in questions:
         model = Weights(base, Path(asked["model"]) if asked["model"] else None)
-        if engine is None or request["way"] == "fresh":
+        if engine is None or way == "fresh":
             if engine is not None:
                 engine.close()
             engine = VLLMGenerator(base, tokenizer, adapters=adapters)
         engine.load(model)
-        if request["way"] == "broken":
-            answers.append(gates.engine_agrees(engine, model, tokenizer).outcome)
+        if way == "broken":
+            found.append(gates.engine_agrees(engine, model, tokenizer).outcome)
             continue
         sampling = Sampling(max_tokens=request["max_tokens"], stop=("Question:",))
-        found = engine.generate(asked["prompts"], sampling)
-        answers.append(
-            {
-                "logprobs": engine.logprobs(asked["pairs"]),
-                "completions": [[c.text, c.tokens, c.finish] for (c,) in found],
-            }
-        )
-    return answers
+        completions = [[c.text, c.tokens, c.finish] for (c,) in engine.generate(asked["prompts"], sampling)]
+        found.append({"logprobs": engine.logprobs(asked["pairs"]), "completions": completions})
+    if engine is not None:
+        engine.close()
+    return found
 
 
 if __name__ == "__main__":

@@ -22,10 +22,11 @@ from replication.methods import attach
 from replication.methods.merge import load_merged
 from replication.models import load_model, load_tokenizer
 
-pytestmark = [pytest.mark.vllm, pytest.mark.slow]
+pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[3]
 ITEMS = 200
+PROMPTS = 100
 NEW_TOKENS = 32
 # Models other than the base are asked every eighth pair and the first of the prompts.
 EIGHTH, FEW = 8, 20
@@ -80,7 +81,7 @@ def texts_of(row: dict[str, Any]) -> list[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def prompts(shared_data: Path, models: dict[str, str]) -> list[list[int]]:
     tokenizer = load_tokenizer(models["base"])
-    rows = documents(Source(str(shared_data / "benchmarks/gsm8k/test.jsonl"), limit=ITEMS // 2))
+    rows = documents(Source(str(shared_data / "benchmarks/gsm8k/test.jsonl"), limit=PROMPTS))
     return [tokenizer(f"Question: {row['question']}\nAnswer:")["input_ids"][-(512 - NEW_TOKENS) :] for row in rows]
 
 
@@ -89,32 +90,31 @@ def pairs(questions: dict[str, list[Pair]]) -> list[Pair]:
     return [pair for listed in questions.values() for pair in listed]
 
 
-def ask(folder: Path, way: str, models: dict[str, Any], pairs: list[Pair], prompts: list[list[int]]) -> dict[str, Any]:
-    """What vLLM says: the base to everything, other models to every eighth pair and the first prompts."""
-    places = {name: None if name in ("base", "again") else place for name, place in models.items()}
+@pytest.fixture(scope="module")
+def answers(
+    models: dict[str, Any], pairs: list[Pair], prompts: list[list[int]], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, Any]]:
+    """What vLLM says in each way: the base to everything, other models to every eighth pair and the first prompts."""
+    folder = tmp_path_factory.mktemp("vllm")
+    places = {name: None if name == "base" else place for name, place in models.items()}
     some = {"pairs": pairs[::EIGHTH], "prompts": prompts[:FEW]}
-    everything = {"pairs": pairs, "prompts": prompts} if way == "turns" else some
-    request = {
-        "way": way,
-        "base": models["base"],
-        "asked": [{"model": place} | (everything if name == "base" else some) for name, place in places.items()],
-        "adapters": [place for name, place in models.items() if name.startswith("r")],
-        "max_tokens": NEW_TOKENS,
+    turns = {**places, "again": None}
+    everything = {"pairs": pairs, "prompts": prompts}
+    ways = {
+        "turns": [{"model": place} | (everything if name == "base" else some) for name, place in turns.items()],
+        "fresh": [{"model": place} | some for place in places.values()],
+        "broken": [{"model": places[name]} for name in ("base", "full")],
     }
+    adapters = [place for name, place in models.items() if name.startswith("r")]
+    request = {"base": models["base"], "adapters": adapters, "max_tokens": NEW_TOKENS, "ways": ways}
     (folder / "request.json").write_text(json.dumps(request))
     command = [sys.executable, str(Path(__file__).with_name("ask_vllm.py")), "request.json", "answers.json"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=280)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
-    return dict(zip(places, json.loads((folder / "answers.json").read_text()), strict=True))
-
-
-@pytest.fixture(scope="module")
-def in_turn(
-    models: dict[str, Any], pairs: list[Pair], prompts: list[list[int]], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Any]:
-    """What one engine says for all four models, one after the other, and for the base again."""
-    return ask(tmp_path_factory.mktemp("turns"), "turns", {**models, "again": None}, pairs, prompts)
+    found = json.loads((folder / "answers.json").read_text())
+    names = {"turns": turns, "fresh": places, "broken": ("base", "full")}
+    return {way: dict(zip(names[way], found[way], strict=True)) for way in ways}
 
 
 def sums(logprobs: list[list[float]]) -> torch.Tensor:
@@ -130,21 +130,21 @@ def few(answers: dict[str, Any], *, of_all: bool) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["base", "r4", "r16", "full"])
 def test_summed_log_probabilities_are_those_of_transformers_to_a_thousandth(
-    name: str, models: dict[str, Any], pairs: list[Pair], in_turn: dict[str, Any]
+    name: str, models: dict[str, Any], pairs: list[Pair], answers: dict[str, Any]
 ) -> None:
     model = load_model(models["base"]) if name == "base" else load_merged(models["base"], Path(models[name]))
     asked = pairs if name == "base" else pairs[::EIGHTH]
     reference = TransformersGenerator(model, load_tokenizer(models["base"])).logprobs(asked)
-    difference = (sums(reference) - sums(in_turn[name]["logprobs"])).abs()
+    difference = (sums(reference) - sums(answers["turns"][name]["logprobs"])).abs()
     assert len(asked) >= 200 and difference.max() < 1e-3
 
 
 def test_greedy_tokens_are_those_of_transformers_for_99_percent(
-    models: dict[str, Any], prompts: list[list[int]], in_turn: dict[str, Any]
+    models: dict[str, Any], prompts: list[list[int]], answers: dict[str, Any]
 ) -> None:
     engine = TransformersGenerator(load_model(models["base"]), load_tokenizer(models["base"]))
     reference = engine.generate(prompts, Sampling(max_tokens=NEW_TOKENS, stop=("Question:",)))
-    said = in_turn["base"]["completions"]
+    said = answers["turns"]["base"]["completions"]
     equal = [
         list(a.tokens) == tokens and a.text == text for (a,), (text, tokens, _) in zip(reference, said, strict=True)
     ]
@@ -152,10 +152,10 @@ def test_greedy_tokens_are_those_of_transformers_for_99_percent(
 
 
 def test_one_engine_says_of_every_model_what_a_fresh_engine_says(
-    models: dict[str, Any], pairs: list[Pair], prompts: list[list[int]], in_turn: dict[str, Any], tmp_path: Path
+    models: dict[str, Any], answers: dict[str, Any]
 ) -> None:
-    fresh = ask(tmp_path, "fresh", models, pairs, prompts)
-    turn = {name: few(in_turn[name], of_all=name == "base") for name in in_turn}
+    fresh = answers["fresh"]
+    turn = {name: few(found, of_all=name == "base") for name, found in answers["turns"].items()}
     for name in models:
         assert (sums(fresh[name]["logprobs"]) - sums(turn[name]["logprobs"])).abs().max() < 1e-3, name
         assert fresh[name]["completions"] == turn[name]["completions"], name
@@ -165,9 +165,8 @@ def test_one_engine_says_of_every_model_what_a_fresh_engine_says(
         assert (sums(turn[one]["logprobs"]) - sums(turn[other]["logprobs"])).abs().max() > 0.1
 
 
-def test_an_engine_that_keeps_an_old_weight_is_refused(models: dict[str, Any], tmp_path: Path) -> None:
-    order = {"base": models["base"], "full": models["full"]}
-    assert ask(tmp_path, "broken", order, [], []) == {"base": "pass", "full": "fail"}
+def test_an_engine_that_keeps_an_old_weight_is_refused(answers: dict[str, Any]) -> None:
+    assert answers["broken"] == {"base": "pass", "full": "fail"}
 
 
 def test_the_rank_limit_is_the_next_that_vllm_takes(models: dict[str, Any], tmp_path: Path) -> None:
