@@ -94,8 +94,8 @@ def _letters(row: _Row, where: str) -> Question:
     letters = ascii_uppercase[: len(choices)]
     lines = "".join(f"\n{letter}. {choice}" for letter, choice in zip(letters, choices, strict=True))
     query = f"{_text(row, 'question', where).strip()}{lines}\nAnswer:"
-    gold = row.get("answer")
-    gold = letters.index(gold) if isinstance(gold, str) and gold and gold in letters else _number(row, "answer", where)
+    answer = row.get("answer")
+    gold = letters.index(str(answer)) if answer in list(letters) else _number(row, "answer", where)
     return _behind(query, letters, gold, _preamble(row))
 
 

@@ -1,44 +1,54 @@
 """Log-probabilities of given continuations, a prefix read once for all its continuations.
 
-The continuations of one prefix share a row of the batch. Each is a branch behind the prefix: it sees the prefix and
-itself, and its positions start where the prefix ends, so it is scored as if it stood there alone.
+Two ways, both without padding before a text, so that a pass over many texts needs no mask but the causal one:
 
-    columns    [pad] p0 p1 p2 | a0 a1 | b0 b1 b2 | [pad]
-    positions        0  1  2    3  4    3  4  5
-    b1 sees          x  x  x            x  x
+    plain     prefix and option in one row: options that share nothing, or next to nothing
+    shared    first the prefixes, whose keys and values are kept; then each option in a row of its own behind them
 
-The last token of a branch is only predicted, never read. A batch holds prefixes of similar length, aligned at their
-end, so that the logits that count are the last columns of every row.
+        pass 1    p0 p1 p2 p3          pass 2    (p0 p1 p2 p3) a0 a1     positions of a row go on where its
+                  q0 q1 [pad]                    (p0 p1 p2 p3) b0 b1 b2  own prefix ends
+                                                 (q0 q1 [  ])  c0 c1     c sees no padding
+
+The last token of an option is only predicted, never read; the first is predicted by its prefix, so options of one
+token cost nothing more. Equal options of one prefix are computed once: their values are equal to the last digit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 Ids = Sequence[int]
+_Item = TypeVar("_Item")
 
-# Positions read in one forward pass: for a model of 1M parameters on one core, 2,048 to 4,096 were fastest (16k
-# tokens/s against 9k at 16,384). Logits held at once: 2^27 floats are 512 MiB.
+# Positions read in one forward pass: for models of .3M and 1M parameters on one core, passes of 2,048 to 8,192 cost
+# the same per token. Logits held at once: 2^27 floats are 512 MiB.
 PASS_TOKENS = 4_096
 PASS_LOGITS = 1 << 27
+# Positions of prefixes whose keys and values are kept at once. The more, the more alike in length are the options of
+# a pass: of HellaSwag's positions 8 % are padding with 16,384, 23 % with 4,096.
+KEPT_TOKENS = 16_384
+# Columns that a query sees come in multiples of this: CPU kernels take the rest of a vector number by number (a query
+# took 2.9 ns for each of 200 columns, 2.1 ns for each of 208, with AVX-512 and heads of 8).
+ALIGNED = 16
+# Shorter prefixes are read again for each option: the windows of a text all begin after one token.
+SHARED_FROM = 8
 
 
 @dataclass(frozen=True)
-class _Group:
-    """One prefix, its continuations and the place of each in the answer."""
+class _Option:
+    """One continuation, the tokens before it, and which pairs ask for it."""
 
-    prefix: Ids
-    options: list[Ids]
-    places: list[int]
+    prefix: tuple[int, ...]
+    ids: tuple[int, ...]
+    places: tuple[int, ...]
 
-    @property
-    def tail(self) -> int:
-        return sum(len(option) - 1 for option in self.options)
+
+_Group = list[_Option]  # options of one prefix
 
 
 def logprobs(
@@ -53,98 +63,186 @@ def logprobs(
     """
     groups = _groups(pairs, context)
     yield from ((i, []) for i, (_, option) in enumerate(pairs) if not len(option))
-    limit = min(batch_tokens, PASS_TOKENS)
-    for batch in _batches(groups, limit, int(model.config.vocab_size)):
-        for group, scores in zip(batch, _score(model, batch), strict=True):
-            yield from zip(group.places, scores, strict=True)
+    shared = [group for group in groups if _worth_sharing(group)]
+    alone = [option for group in groups if not _worth_sharing(group) for option in group]
+    tokens = min(batch_tokens, PASS_TOKENS, PASS_LOGITS // int(model.config.vocab_size))
+    for options in _batches(alone, lambda o: len(o.prefix) + len(o.ids), tokens):
+        yield from _by_place(zip(options, _plain(model, options, context), strict=True))
+    for batch in _batches(shared, lambda g: len(g[0].prefix), min(batch_tokens, KEPT_TOKENS)):
+        yield from _by_place(_behind_prefixes(model, batch, tokens, context=context))
+
+
+def _worth_sharing(group: _Group) -> bool:
+    return len(group) > 1 and len(group[0].prefix) >= SHARED_FROM
 
 
 def _groups(pairs: Sequence[tuple[Ids, Ids]], context: int) -> list[_Group]:
-    found: dict[tuple[object, ...], _Group] = {}
+    found: dict[tuple[int, ...], dict[tuple[int, ...], list[int]]] = {}
     for i, (prefix, option) in enumerate(pairs):
         if not len(prefix):
             raise ValueError(f"pair {i} has an empty prefix; start it with the end-of-text token")
         if len(prefix) + len(option) - 1 > context:
             raise ValueError(f"pair {i} has {len(prefix)} + {len(option)} tokens; the model's context is {context}")
         if len(option):
-            # Sharing saves the prefix and costs attention between branches: windows of a text, which all begin after
-            # one token, must not end up in one row (60,000 tokens of stories took over 5 minutes, apart 16 s).
-            shared = len(prefix) > len(option)
-            group = found.setdefault((*prefix, *([] if shared else ["alone", i])), _Group(prefix, [], []))
-            group.options.append(option)
-            group.places.append(i)
-    # Ties keep the order of the pairs, so the batches are the same on every call.
-    return sorted(found.values(), key=lambda g: (len(g.prefix), g.tail))
+            found.setdefault(tuple(prefix), {}).setdefault(tuple(option), []).append(i)
+    return [[_Option(p, ids, tuple(places)) for ids, places in options.items()] for p, options in found.items()]
 
 
-def _batches(groups: list[_Group], limit: int, vocabulary: int) -> Iterator[list[_Group]]:
-    batch: list[_Group] = []
-    head = tail = 0
-    for group in groups:
-        new_head, new_tail = max(head, len(group.prefix)), max(tail, group.tail)
-        rows = len(batch) + 1
-        full = rows * (new_head + new_tail) > limit or rows * (new_tail + 1) * vocabulary > PASS_LOGITS
-        if batch and full:
+def _batches(items: list[_Item], width: Callable[[_Item], int], limit: int) -> Iterator[list[_Item]]:
+    """Items of similar width, so many that rows x widest is within the limit; one at least.
+
+    Ties keep their order, so the batches are the same on every call.
+    """
+    batch: list[_Item] = []
+    for item in sorted(items, key=width):
+        if batch and (len(batch) + 1) * width(item) > limit:
             yield batch
-            batch, new_head, new_tail = [], len(group.prefix), group.tail
-        batch.append(group)
-        head, tail = new_head, new_tail
+            batch = []
+        batch.append(item)
     if batch:
         yield batch
 
 
-def _score(model: Any, batch: list[_Group]) -> list[list[list[float]]]:
-    head = max(len(g.prefix) for g in batch)
-    ids, positions, branch = (torch.from_numpy(x).to(model.device) for x in _layout(batch, head))
-    # Rows without padding before them and without branches are plain causal text, which needs no mask.
-    plain = all(len(g.options) == 1 and len(g.prefix) == head for g in batch)
-    special = {} if plain else {"position_ids": positions, "attention_mask": _visible(branch)[:, None]}
-    logits = model(input_ids=ids, use_cache=False, logits_to_keep=ids.shape[1] - head + 1, **special).logits
-    rows, columns, targets = (torch.tensor(x, device=logits.device) for x in _wanted(batch))
-    chosen = logits[rows, columns].float()
-    values = chosen.gather(1, targets[:, None])[:, 0] - chosen.logsumexp(1)
-    flat = iter(values.tolist())
-    return [[[next(flat) for _ in option] for option in group.options] for group in batch]
+def _by_place(scored: Iterable[tuple[_Option, list[float]]]) -> Iterator[tuple[int, list[float]]]:
+    for option, values in scored:
+        yield from ((place, list(values)) for place in option.places)
 
 
-def _layout(batch: list[_Group], head: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ids, positions and branch (-1 padding, 0 prefix, 1.. options), each (rows, columns)."""
-    shape = (len(batch), head + max(g.tail for g in batch))
-    ids, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    branch = np.full(shape, -1, np.int64)
-    for row, group in enumerate(batch):
-        length = len(group.prefix)
-        spans = [(head - length, group.prefix, 0)]
-        column = head
-        for option in group.options:
-            spans.append((column, option[:-1], length))
-            column += len(option) - 1
-        for number, (start, tokens, first) in enumerate(spans):
-            span = slice(start, start + len(tokens))
-            ids[row, span] = tokens
-            positions[row, span] = np.arange(first, first + len(tokens))
-            branch[row, span] = number
-    return ids, positions, branch
+def _plain(model: Any, options: list[_Option], context: int) -> list[list[float]]:
+    """Each prefix and option in one row."""
+    first = min(len(option.prefix) for option in options) - 1
+    wholes = [option.prefix + option.ids for option in options]
+    width = _aligned(max(map(len, wholes)) - 1, context)
+    texts = _ids(wholes, width + 1, model.device)
+    values = _values(_logits(model, texts[:, :-1], first, use_cache=False), texts[:, first + 1 :])
+    starts = [len(option.prefix) - 1 - first for option in options]
+    return [row[s : s + len(o.ids)] for row, s, o in zip(values.tolist(), starts, options, strict=True)]
 
 
-def _visible(branch: torch.Tensor) -> torch.Tensor:
-    """Which column each column sees: (rows, columns) -> (rows, columns, columns). Padding sees only itself."""
-    columns = branch.shape[1]
-    same = branch[:, None, :] == branch[:, :, None]
-    prefix = (branch == 0)[:, None, :] & (branch >= 0)[:, :, None]
-    causal = torch.ones(columns, columns, dtype=torch.bool, device=branch.device).tril()
-    real = (branch >= 0)[:, None, :]
-    return ((same | prefix) & causal & real) | torch.eye(columns, dtype=torch.bool, device=branch.device)
+def _behind_prefixes(
+    model: Any, groups: list[_Group], limit: int, *, context: int
+) -> Iterator[tuple[_Option, list[float]]]:
+    """The prefixes of the groups, then their options in passes of similar length."""
+    cache = _Prefixes()
+    next_token = _read_prefixes(model, [group[0].prefix for group in groups], cache, limit=limit, context=context)
+    asked = [(row, option) for row, group in enumerate(groups) for option in group]
+    places, tokens = np.array([(row, option.ids[0]) for row, option in asked]).T
+    starts = next_token[torch.from_numpy(places), torch.from_numpy(tokens)].tolist()
+    read = [(row, option, start) for (row, option), start in zip(asked, starts, strict=True)]
+    yield from ((option, [start]) for _, option, start in read if len(option.ids) == 1)
+    longer = [item for item in read if len(item[1].ids) > 1]
+    for batch in _batches(longer, lambda item: len(item[1].ids), limit):
+        rows, options = [row for row, _, _ in batch], [option for _, option, _ in batch]
+        ends = _options(model, cache, rows, options, context=context)
+        for (_, option, start), values in zip(batch, ends, strict=True):
+            yield option, [start, *values[: len(option.ids) - 1]]
 
 
-def _wanted(batch: list[_Group]) -> tuple[list[int], list[int], list[int]]:
-    """Row, kept column and token of every prediction. Kept column 0 is the prefix's last."""
-    rows, columns, targets = [], [], []
-    for row, group in enumerate(batch):
-        column = 1
-        for option in group.options:
-            rows += [row] * len(option)
-            columns += [0, *range(column, column + len(option) - 1)]
-            targets += [int(token) for token in option]
-            column += len(option) - 1
-    return rows, columns, targets
+def _read_prefixes(
+    model: Any, prefixes: list[tuple[int, ...]], cache: _Prefixes, *, limit: int, context: int
+) -> torch.Tensor:
+    """Fill the cache; log-probabilities of the token behind each prefix, (prefixes, vocabulary)."""
+    first = min(map(len, prefixes)) - 1
+    ids = _ids(prefixes, _aligned(max(map(len, prefixes)), context), model.device)
+    ends = torch.tensor([len(prefix) - 1 - first for prefix in prefixes], device=model.device)
+    found = []
+    for rows in torch.arange(len(prefixes), device=model.device).split(max(1, limit // ids.shape[1])):
+        logits = _logits(model, ids[rows], first, past_key_values=cache, use_cache=True)
+        found.append(logits[torch.arange(len(rows), device=model.device), ends[rows]].float().log_softmax(-1))
+    return torch.cat(found)
+
+
+def _options(
+    model: Any, cache: _Prefixes, rows: list[int], options: list[_Option], *, context: int
+) -> list[list[float]]:
+    """Values of all tokens of each option but the first; `rows` says which prefix of the cache it stands behind."""
+    width = max(len(option.ids) for option in options)
+    texts = _ids([option.ids for option in options], width, model.device)
+    lengths = torch.tensor([len(option.prefix) for option in options], device=model.device)
+    before = cache.point(torch.tensor(rows, device=model.device), new=width - 1)
+    positions = lengths[:, None] + torch.arange(width - 1, device=model.device)
+    special = {
+        "position_ids": positions.clamp(max=context - 1),  # only padding would go beyond
+        "attention_mask": _visible(lengths, before, width - 1, model.dtype),
+    }
+    logits = _logits(model, texts[:, :-1], 0, past_key_values=cache, use_cache=True, **special)
+    return _values(logits, texts[:, 1:]).tolist()
+
+
+def _visible(lengths: torch.Tensor, before: int, new: int, dtype: torch.dtype) -> torch.Tensor:
+    """What is added to attention scores, (rows, 1, new, before + new): 0 to see the first `lengths` of the columns
+    before and the new ones up to oneself, else minus infinity."""
+    columns, own = torch.arange(before, device=lengths.device), torch.ones(new, new, device=lengths.device)
+    prefix = (columns < lengths[:, None])[:, None].expand(-1, new, -1)
+    seen = torch.cat((prefix, own.tril().bool().expand(len(lengths), -1, -1)), 2)
+    return torch.zeros(seen.shape, dtype=dtype, device=lengths.device).masked_fill_(~seen, float("-inf"))[:, None]
+
+
+def _logits(model: Any, ids: torch.Tensor, first: int, **special: Any) -> torch.Tensor:
+    """Logits of the columns from `first` on, (rows, columns - first, vocabulary)."""
+    return model(input_ids=ids, logits_to_keep=ids.shape[1] - first, **special).logits
+
+
+def _values(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Log-probability of each target, (rows, columns)."""
+    logits = logits.float()
+    return logits.gather(2, targets[..., None])[..., 0] - logits.logsumexp(2)
+
+
+def _aligned(width: int, context: int) -> int:
+    """The next aligned width, if the model has so many positions."""
+    return max(width, min(width + -width % ALIGNED, context))
+
+
+def _ids(texts: Sequence[Ids], width: int, device: torch.device) -> torch.Tensor:
+    """Ids as rows, padded behind their ends by 0, which nothing before them sees."""
+    padded = np.zeros((len(texts), width), np.int64)
+    for row, text in enumerate(texts):
+        padded[row, : len(text)] = text
+    return torch.from_numpy(padded).to(device)
+
+
+class _Prefixes:
+    """Keys and values of prefixes, as a cache of transformers: first they are read, then copied by row."""
+
+    def __init__(self) -> None:
+        self._read: list[list[tuple[torch.Tensor, torch.Tensor]]] = []  # per layer and pass: keys, values
+        self._stored: list[tuple[torch.Tensor, torch.Tensor]] = []  # per layer, all passes
+        self._rows: torch.Tensor | None = None
+        self._gap = 0
+
+    def point(self, rows: torch.Tensor, *, new: int) -> int:
+        """From now on return these rows; the columns before `new` more, of which some may be a gap for alignment."""
+        if not self._stored:
+            joined = [zip(*passes, strict=True) for passes in self._read]
+            self._stored = [(torch.cat(keys), torch.cat(values)) for keys, values in joined]
+            self._read = []
+        columns = self._stored[0][0].shape[2]
+        self._rows, self._gap = rows, -(columns + new) % ALIGNED
+        return columns + self._gap
+
+    def update(
+        self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: object, **__: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keep the prefixes of one layer, or return the rows pointed to with the new columns behind them."""
+        if self._rows is None:
+            self._read += [[] for _ in range(layer + 1 - len(self._read))]
+            self._read[layer].append((keys, values))
+            return keys, values
+        kept = self._stored[layer]
+        return self._joined(kept[0], keys), self._joined(kept[1], values)
+
+    def _joined(self, kept: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        # Zeros, not empty: a masked column still enters the product, and 0 x NaN is NaN.
+        gap = new.new_zeros(()).expand(*new.shape[:2], self._gap, new.shape[3])
+        return torch.cat((kept[self._rows], gap, new), 2)
+
+    def get_seq_length(self, layer: int = 0) -> int:
+        """Columns before a prefix: none. (transformers asks for these three where it makes the mask itself.)"""
+        return 0
+
+    get_query_offset = get_seq_length
+
+    def get_mask_sizes(self, new: int, layer: int = 0) -> tuple[int, int]:
+        """Columns in all, and where they begin."""
+        return new, 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import pytest
 import torch
 
 from replication.config import Source
-from replication.evals import evaluate
-from replication.evals.choice import encode_pairs
+from replication.evals import evaluate, forms
+from replication.evals.choice import _grade, encode_pairs, option_texts
+from replication.evals.forms import Question
 from replication.evals.generate import TransformersGenerator
-from replication.specs import Choice
+from replication.specs import Choice, Shots
 
 ROWS = [
     {"id": "a", "query": "Once upon a time, there was a", "choices": [" little girl.", " tax.", " of the"], "gold": 0},
@@ -120,3 +122,106 @@ def test_a_row_that_cannot_be_scored_is_refused(
 def test_two_items_of_one_id_are_refused(generator: TransformersGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="'a' occurs more than once"):
         evaluate(sources([ROWS[0], ROWS[0]], monkeypatch), generator, 0)
+
+
+ARC = [
+    {
+        "id": f"q{i}",
+        "question": f"Which is number {i}?" + " And why so?" * (6 * i),
+        "choices": {"text": ["one", "two", "three"], "label": ["A", "B", "C"]},
+        "answerKey": "B",
+    }
+    for i in range(3)
+]
+
+
+def test_hub_columns_are_asked_in_their_form(generator: TransformersGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = replace(sources(ARC[:2], monkeypatch), form="arc")
+    result = evaluate(spec, generator, 0)
+    assert [s["id"] for s in result.samples] == ["q0", "q1"]
+    assert result.samples[0]["asked"] == "Question: Which is number 0?\nAnswer:"
+    assert result.samples[0]["choices"] == [" one", " two", " three"]
+    with pytest.raises(ValueError, match="test: row 0 has columns .*expected query"):
+        evaluate(sources(ARC, monkeypatch), generator, 0)
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_scored(
+    tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third question has about 170 bytes, each a token; the tiny model has 128 positions."""
+    spec = replace(sources(ARC, monkeypatch), form="arc")
+    with pytest.raises(ValueError, match=r"item 'q2' has \d+ tokens; .*room for 129 \(1 of 3 items.*too_long"):
+        evaluate(spec, Counting(*tiny), 0)
+    assert not Counting.asked
+
+
+class Counting(TransformersGenerator):
+    """Remembers what it was asked."""
+
+    asked: list[Any] = []
+
+    def logprobs(self, pairs: Any) -> Any:
+        self.asked.extend(pairs)
+        return super().logprobs(pairs)
+
+
+def test_what_is_cut_loses_its_beginning_and_is_counted(
+    tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By lm-eval's rule: the last context + 1 tokens of context + continuation; of them the last is not read."""
+    model, tokenizer = tiny
+    spec = replace(sources(ARC, monkeypatch), form="arc", too_long="cut")
+    result = evaluate(spec, TransformersGenerator(model, tokenizer), 0)
+    assert result.value("truncated") == pytest.approx(1 / 3)
+    assert [s["truncated"] for s in result.samples] == [0, 0, 1]
+    assert "1 of 3 items lost the beginning" in caplog.text
+    text = f"Question: {ARC[2]['question']}\nAnswer:"
+    for answer, found in zip((" one", " two", " three"), result.samples[2]["logprobs"], strict=True):
+        whole = tokenizer(text + answer)["input_ids"][-129:]
+        with torch.inference_mode():
+            logprobs = model(torch.tensor([whole[:-1]])).logits[0].log_softmax(-1)
+        places = range(len(whole) - len(answer), len(whole))
+        assert found == pytest.approx(math.fsum(float(logprobs[i - 1, whole[i]]) for i in places), abs=1e-4)
+
+
+def test_a_choice_longer_than_the_model_is_refused_even_where_prompts_are_cut(
+    generator: TransformersGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"query": "a", "choices": [" b", " " + "c" * 130], "gold": 0}
+    with pytest.raises(ValueError, match="item '0' has a choice of 131 tokens; the model's context is 128"):
+        evaluate(replace(sources([row], monkeypatch), too_long="cut"), generator, 0)
+
+
+def test_an_empty_context_without_any_special_token_is_refused() -> None:
+    bare = Merging()
+    bare.bos_token_id = bare.eos_token_id = None  # type: ignore[assignment]
+    assert encode_pairs([("x", "b")], bare) == [([0], [2])]
+    with pytest.raises(ValueError, match="the tokenizer has none"):
+        encode_pairs([("", "b")], bare)
+
+
+def test_normalisation_leaves_one_leading_space_aside_and_no_more() -> None:
+    """lm-eval joins by one space and counts what the data set has, which may begin with another."""
+    question = Question(("q", "q"), (" ab", "  ab"), 0)
+    assert _grade("0", question, [[-3.0], [-3.9]])["acc_norm"] == 0  # -3/2 < -3.9/3
+    assert _grade("0", question, [[-3.0], [-4.6]])["acc_norm"] == 1
+
+
+def test_equal_choices_have_equal_values_and_the_first_is_answered(
+    stories: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"query": "Once upon a time there was a boy named", "choices": [" Tim.", " Tom.", " Tim."], "gold": 0}]
+    (sample,) = evaluate(sources(rows, monkeypatch), TransformersGenerator(*stories), 0).samples
+    assert sample["logprobs"][0] == sample["logprobs"][2]
+
+
+def test_worked_examples_and_preamble_come_before_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"question": q, "choices": ["x", "y"], "answer": 1, "subject": "law"} for q in ("What?", "Who?", "Why?")]
+    monkeypatch.setattr("replication.evals.shots.documents", lambda _: iter(rows[1:]))
+    spec = Choice("test", Source("rows"), form="letters", shots=Shots(Source("pool"), 2, seed=None))
+    (texts,) = option_texts(spec, rows[:1], [forms.question("letters", rows[0], "row")])
+    shown = "".join(f"{q}\nA. x\nB. y\nAnswer: B\n\n" for q in ("Who?", "Why?"))
+    prompt = (
+        f"The following are multiple choice questions (with answers) about law.\n\n{shown}What?\nA. x\nB. y\nAnswer:"
+    )
+    assert texts == [(prompt, " A"), (prompt, " B")]
