@@ -16,11 +16,23 @@ Two signs, each looked for in one pass over the training documents; only the ben
 An item overlaps with a solution, or with a share of its runs above `--share` (0: any run at all, as for GPT-3).
 `defined` (a function of that name is defined somewhere) is reported and counts for nothing: gcd is a common name.
 A rewritten item (other names, translated, other numbers) leaves no such sign: what is found here is a lower bound.
+
+The items of a score folder are matched by id, and by what was asked: another file has the same ids. A table of items
+keeps no questions, so its items are matched by id alone; the column `matched` says which.
+
+A subset's interval of K values with mean m is, with z = 1.96, around (K m + z^2 / 2) / (K + z^2):
+
+    0/1      z sqrt(K m (1 - m) + z^2 / 4) / (K + z^2) each way (Wilson 1927), which stays within [0, 1]
+    others   pass@1 over samples: z sqrt(v / (K + z^2)) each way, cut to [0, 1]; v is the variance of the K values
+             and z^2 imaginary ones, half of them 0 and half 1 (Agresti and Coull 1998), so that it is never 0
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
+import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,13 +48,14 @@ from replication.config import Source, require
 from replication.data.sources import documents
 from replication.results import read_items
 from replication.runs import read_json
-from replication.stats import Estimate, contrast
+from replication.stats import contrast
 from replication.suite import benchmarks
 
 WORDS = 13
 # Characters behind a definition in which its body is looked for; HumanEval's longest prompt and solution have 2,000.
 REACH = 4_000
-# The texts of an item, each looked for by itself.
+Z95 = 1.959964
+# The texts of an item, each looked for by itself; the first is what is asked.
 TEXTS = {"humaneval": ("prompt", "canonical_solution"), "gsm8k": ("question", "answer")}
 _WORD = re.compile(r"[a-z0-9]+")
 _MARK = re.compile(r"<<[^<>\n]*>>")
@@ -51,10 +64,11 @@ _DEFINITION = re.compile(r"\bdef\s+(\w+)\s*\(")
 
 @dataclass(frozen=True)
 class Item:
-    """One benchmark item: its runs of words and, for programs, the entry point and the lines of the solution."""
+    """One benchmark item: its runs of words, its question and, for programs, entry point and lines of the solution."""
 
     name: str
     runs: frozenset[str]
+    question: str
     entry: str | None = None
     lines: tuple[str, ...] = ()
 
@@ -136,44 +150,110 @@ def summary(flagged: Sequence[rows.Row], found: Found) -> rows.Row:
     }
 
 
-def scores(flagged: Sequence[rows.Row], place: Path) -> list[rows.Row]:
+def scores(flagged: Sequence[rows.Row], place: Path, known: Mapping[str, Sequence[Item]]) -> list[rows.Row]:
     """Scores on all, the clean and the overlapping items, and overlapping less clean, with intervals over items.
 
     A subset of fewer than two items has no row.
 
     Args:
         place: a score folder, or a table of Items rows (`items.jsonl.gz`).
+        known: the items of each benchmark, whose questions must be those that were asked.
 
     Raises:
-        ValueError: a score has an item that the benchmark does not.
+        ValueError: an item that the benchmark does not have or asks otherwise, or no score of any of the benchmarks.
     """
     names: dict[str, dict[str, bool]] = {row["benchmark"]: {} for row in flagged}
     for row in flagged:
         names[row["benchmark"]][row["id"]] = row["overlaps"]
     made: list[rows.Row] = []
+    others, asked, matched = set(), _asked(place), 0
     for named, ids, values in _scored(place):
         benchmark = next((b for b in names if named["eval"] == b or named["eval"].startswith(f"{b}_")), None)
-        if benchmark is None or not named["metric"].startswith(("pass@", "strict", "flexible")):
+        if benchmark is None:
+            others.add(named["eval"])
+            continue
+        if not named["metric"].startswith(("pass@", "strict", "flexible")):
             continue
         if unknown := sorted(set(ids) - set(names[benchmark])):
             raise ValueError(f"{place}: item {unknown[0]!r} of {named['eval']!r} is not an item of {benchmark!r}")
+        if asked is not None:
+            _same_questions(place, known[benchmark], ids, asked)
+        matched += len(ids)
         dirty = np.array([names[benchmark][i] for i in ids])
+        named |= {"matched": "id" if asked is None else "id and question"}
         made += [named | row for row in _subsets(np.array(values, dtype=float), dirty)]
+    if not matched:
+        there = f"it has {', '.join(sorted(others))}" if others else "it has no items of it"
+        raise ValueError(f"{place} holds no score of {' or '.join(sorted(names))}; {there}")
     return made
 
 
+def _asked(place: Path) -> dict[str, str] | None:
+    """What was asked, by item, of a score folder; None of a table, which does not keep it."""
+    if not place.is_dir() or not (place / "scores.json").is_file():
+        return None
+    with gzip.open(place / "samples.jsonl.gz", "rt", encoding="utf-8") as file:
+        samples = [json.loads(line) for line in file]
+    return {sample["id"]: sample["asked"] for sample in samples if "asked" in sample}
+
+
+def _same_questions(place: Path, items: Sequence[Item], ids: Sequence[str], asked: Mapping[str, str]) -> None:
+    """Conventions strip questions and put templates and examples around them: what was asked must contain them."""
+    questions = {item.name: item.question for item in items}
+    for name in ids:
+        if name not in asked:
+            raise ValueError(f"{place}: its samples do not say what was asked of item {name!r}; score it anew")
+        if _plain(questions[name]) not in _plain(asked[name]):
+            raise ValueError(
+                f"{place}: item {name!r} was another one: asked was {_end(asked[name])!r}, the benchmark has "
+                f"{_end(questions[name])!r}; name the file that was scored"
+            )
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _end(text: str) -> str:
+    # The end: worked examples and templates stand before.
+    plain = _plain(text)
+    return plain if len(plain) <= 60 else "..." + plain[-60:]
+
+
 def _subsets(values: np.ndarray, dirty: np.ndarray) -> Iterator[rows.Row]:
-    # Scores lie in [0, 1], so an imaginary item each way has the size 1 (stats.py).
     for name, chosen in (("all", np.ones_like(dirty)), ("clean", ~dirty), ("overlapping", dirty)):
         if chosen.sum() > 1:
-            yield _subset(name, contrast([values[None, chosen]], pseudo=[1.0]))
+            low, high = interval(values[chosen])
+            mean = float(values[chosen].mean())
+            yield {"subset": name, "items": int(chosen.sum()), "value": mean, "low": low, "high": high}
     if 1 < dirty.sum() < len(dirty) - 1:
-        difference = contrast([values[None, dirty], -values[None, ~dirty]], pseudo=[1.0, 1.0])
-        yield _subset("overlapping - clean", difference)
+        # Scores lie in [0, 1], so an imaginary item each way has the size 1 (stats.py).
+        est = contrast([values[None, dirty], -values[None, ~dirty]], pseudo=[1.0, 1.0])
+        yield {
+            "subset": "overlapping - clean",
+            "items": est.items,
+            "value": est.value,
+            "low": est.low,
+            "high": est.high,
+        }
 
 
-def _subset(name: str, est: Estimate) -> rows.Row:
-    return {"subset": name, "items": est.items, "value": est.value, "low": est.low, "high": est.high}
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """95 % interval of the mean of values within [0, 1], shape (items,), itself within [0, 1] and never of width 0.
+
+    >>> [round(end, 4) for end in interval(np.zeros(5))]
+    [0.0, 0.4345]
+    """
+    count, total, square = len(values), float(values.sum()), Z95**2
+    weight = count + square
+    centre = (total + square / 2) / weight
+    if np.isin(values, (0.0, 1.0)).all():
+        half = Z95 * math.sqrt(total * (count - total) / count + square / 4) / weight
+    else:
+        variance = (float((values**2).sum()) + square / 2) / weight - centre**2
+        half = Z95 * math.sqrt(variance / weight)
+    # Wilson's ends lie within [0, 1] but for rounding.
+    return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
 def _scored(place: Path) -> Iterator[tuple[rows.Row, Sequence[str], Sequence[float]]]:
@@ -198,10 +278,11 @@ def _item(benchmark: str, row: Mapping[str, Any], place: int) -> Item:
         if not isinstance(row.get(column), str):
             raise ValueError(f"{benchmark}: row {place} has no text in column {column!r}; it has {sorted(row)}")
     runs = frozenset(run for column in TEXTS[benchmark] for run in _runs(_words(row[column])))
+    question = row[TEXTS[benchmark][0]]
     if benchmark != "humaneval":
-        return Item(str(row.get("id", place)), runs)
+        return Item(str(row.get("id", place)), runs, question)
     lines = tuple(_lines(row["canonical_solution"]))
-    return Item(str(row.get("task_id", place)), runs, row["entry_point"], lines)
+    return Item(str(row.get("task_id", place)), runs, question, row["entry_point"], lines)
 
 
 def _words(text: str) -> list[str]:
@@ -268,7 +349,7 @@ def main() -> None:
     flagged = {name: flags(name, items, found, share=args.share) for name, items in known.items()}
     listed = [row for own in flagged.values() for row in own]
     totals = [summary(own, found) for own in flagged.values()]
-    scored = [row for place in args.scores for row in scores(listed, place)]
+    scored = [row for place in args.scores for row in scores(listed, place, known)]
     print(_table(totals) + ("\n\n" + _table(scored) if scored else ""))
     if args.out:
         for name, made in (("overlap", totals), ("overlap_items", listed), ("overlap_scores", scored)):

@@ -7,7 +7,8 @@ a 95 % interval for chance in the items alone,
     (ours - theirs) -/+ 1.96 sqrt(se_ours^2 + se_theirs^2),   se_theirs = sqrt(p (1 - p) / n),
 
 as if the items of both were drawn anew: the paper gives no intervals, and its items are not known one by one. The same
-items were asked, so this is wider than a paired interval would be. `agrees` says whether 0 lies inside.
+items were asked, so this is wider than a paired interval would be. `agrees` says whether 0 lies inside; where
+not all of the paper's items were scored, `note` says how many were, and nothing is said to agree.
 """
 
 from __future__ import annotations
@@ -45,8 +46,10 @@ def _rows(run: str, scores: dict[tuple[str, str], Score], scale: Scale) -> Itera
             "known": known,
         }
         for quantity, value, stderr, count in _measured(scores, scale):
-            row = about | {"quantity": quantity, "value": value, "stderr": stderr, "n": count}
-            yield row | _beside(setting, method, length, quantity, value, stderr)
+            note = _note(quantity, count)
+            row = about | {"quantity": quantity, "value": value, "stderr": stderr, "n": count, "note": note}
+            row |= _beside(setting, method, length, quantity, value, stderr)
+            yield row if note is None else row | {"agrees": None}
 
 
 def _places(name: str, branch: str) -> list[tuple[paper.Setting, str, float | None, str]]:
@@ -71,6 +74,13 @@ def _measured(scores: dict[tuple[str, str], Score], scale: Scale) -> Iterator[tu
         errors = [part.stderr for part in parts if part.stderr is not None]
         stderr = math.sqrt(sum(e * e for e in errors)) / len(parts) if len(errors) == len(parts) else None
         yield "forgetting", sum(part.value for part in parts) / len(parts), stderr, sum(part.n for part in parts)
+
+
+def _note(quantity: str, count: int) -> str | None:
+    """How many of the paper's items were scored; None where all were, or the paper has no such benchmark."""
+    sizes = paper.ITEMS | {"forgetting": sum(paper.ITEMS[name] for name in paper.FORGETTING)}
+    full = sizes.get(quantity, count)
+    return None if count == full else f"{count} of {full} items"
 
 
 def _beside(
@@ -99,15 +109,31 @@ def _paper_variance(value: float, quantity: str) -> float:
 
 
 def table(made: list[rows.Row]) -> str:
-    """The rows as text, one line a score."""
-    lines = [f"{'model':52s} {'branch':14s} {'score':14s} {'ours':>6s} {'paper':>6s} {'difference (95 %)':>26s}"]
+    """The rows as text, one line a score; a length that is not stated has a question mark, an unknown one is one."""
+    heads = f"{'score':13s} {'ours':>6s} {'paper':>6s} {'difference (95 %)':>26s} items"
+    lines = [f"{'model':47s} {'branch':14s} {'setting':8s} {'length':7s} {heads}"]
     for row in made:
         theirs = "     -" if row["paper"] is None else f"{row['paper']:6.3f}"
         between = "" if row["low"] is None else f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
-        lines.append(
-            f"{row['model']:52s} {row['branch']:14s} {row['quantity']:14s} {row['value']:6.3f} {theirs} {between:>26s}"
-        )
+        about = f"{row['model']:47s} {_short(row['branch']):14s} {row['setting']:8s} {_length(row):7s}"
+        # Only where they are not all of the paper's: "20 of 164".
+        count = (row["note"] or "").removesuffix(" items")
+        lines.append(f"{about} {row['quantity']:13s} {row['value']:6.3f} {theirs} {between:>26s} {count}".rstrip())
     return "\n".join(lines)
+
+
+def _short(branch: str) -> str:
+    return branch if len(branch) <= 14 else branch[:11] + "..."
+
+
+def _length(row: rows.Row) -> str:
+    length = row["length"]
+    if length is None:
+        return "?"
+    if length == 0:
+        return "0"
+    text = f"{length / 1e9:g}B" if paper.UNITS[row["setting"]] == "tokens" else f"{length:g} ep"
+    return text + ("?" if row["known"].startswith("inferred") else "")
 
 
 def write(scale: Scale, where: command.Places) -> list[rows.Row]:

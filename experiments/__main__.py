@@ -86,6 +86,10 @@ def _run(options: argparse.Namespace) -> int:
     )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         ended = schedule.inline(asked)
+        if not at_once and not options.no_eval and os.environ.get("RANK", "0") == "0":
+            print(
+                f"trained; score by one process: python -m experiments evaluate {options.study} --engine {engine} ..."
+            )
     else:
         began = time.monotonic()
         ended = schedule.execute(asked)
@@ -97,12 +101,14 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _published(options: argparse.Namespace, scale: Scale) -> int:
+    if options.set or getattr(options, "no_eval", False):
+        raise ValueError("published checkpoints are scored, not trained: --set and --no-eval do not apply")
     shelf = scoring.Shelf(options.only, options.branch, options.copies, options.base)
     began = time.monotonic()
     ended = scoring.score_published(scale, options.runs, shelf, engine=options.engine or scale.engine)
     where = options.runs / scale.name / scoring.STUDY
     print(f"{len(ended)} models in {(time.monotonic() - began) / 60:.1f} min, under {where}")
-    return 0
+    return _report_failures([done for done in ended if done.error])
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -134,12 +140,8 @@ def _rescore(options: argparse.Namespace, scale: Scale) -> int:
     folders = _scored(options, scale)
     if not folders:
         raise FileNotFoundError(f"nothing of {options.study} is scored yet under {options.runs / scale.name}")
-    for folder in folders:
-        print(folder.relative_to(options.runs))
-        try:
-            print(rescore.table(rescore.spread(folder)))
-        except ValueError as error:
-            print(f"  {one_line(error)}")
+    for text in rescore.report(folders):
+        print(text)
     return 0
 
 
@@ -148,8 +150,8 @@ def _scored(options: argparse.Namespace, scale: Scale) -> list[Path]:
     if options.study == scoring.STUDY:
         runs = sorted(path for path in (options.runs / scale.name / scoring.STUDY).glob(f"*{options.only or ''}*"))
     else:
-        chosen = [folder_of(run, options.runs).path for run in _chosen(options, scale)]
-        runs = [options.runs / scale.name / "base", *chosen]
+        root = options.runs / "_scratch" if options.set else options.runs
+        runs = [root / scale.name / "base", *(folder_of(run, root).path for run in _chosen(options, scale))]
     return [file.parent for run in runs for file in sorted((run / "evals").glob("step_*/*/scores.json"))]
 
 

@@ -162,7 +162,9 @@ def summary(path: Path) -> str:
     steps = sorted((path / "evals").glob("step_*"))
     parts = []
     for file in sorted(steps[-1].glob("*/scores.json")) if steps else ():
-        metric = json.loads(file.read_text())["metrics"][0]
+        content = json.loads(file.read_text())
+        counts = content["spec"].get("metric", content["metrics"][0]["name"])
+        metric = next(m for m in content["metrics"] if m["name"] == counts)
         parts.append(f"{file.parent.name.split('@')[0]} {metric['value']:.3f}")
     return "  ".join(parts)
 

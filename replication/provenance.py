@@ -17,6 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 _CODE = ("replication", "experiments/*.py", "pyproject.toml", "constraints.txt")
+# Files of a tokenizer that are not JSON.
+_TOKENIZERS = ("tokenizer.model", "merges.txt", "vocab.txt", "chat_template.jinja")
 _PACKAGES = ("torch", "transformers", "peft", "deepspeed", "datasets", "numpy", "tokenizers", "safetensors")
 
 
@@ -72,13 +74,20 @@ def hardware() -> dict[str, object]:
 
 def fingerprint(folder: Path) -> str:
     """Twelve hex digits over the weights, configuration and tokenizer files of a local model folder."""
-    digest = hashlib.sha256()
-    files = [p for p in sorted(folder.iterdir()) if p.suffix in (".safetensors", ".json")]
+    files = [p for p in sorted(folder.iterdir()) if p.suffix in (".safetensors", ".json") or p.name in _TOKENIZERS]
     if not files:
         raise FileNotFoundError(f"{folder} holds no model files (*.safetensors, *.json)")
-    for path in files:
+    states = [(path, path.stat()) for path in files]
+    return _fingerprint(tuple((path, state.st_size, state.st_mtime_ns) for path, state in states))
+
+
+@functools.lru_cache(maxsize=256)
+def _fingerprint(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Of files by path, size and time of change: those of a 7B model take half a minute to read."""
+    digest = hashlib.sha256()
+    for path, _, _ in files:
         digest.update(path.name.encode())
-        with path.open("rb") as file:  # a shard of a 7B model is 5 GB
+        with path.open("rb") as file:
             while piece := file.read(1 << 22):
                 digest.update(piece)
     return digest.hexdigest()[:12]

@@ -15,7 +15,8 @@ import argparse
 import gzip
 import json
 import sys
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -95,13 +96,19 @@ def read_score(folder: Path) -> tuple[Eval, Samples]:
 
     Raises:
         FileNotFoundError: it is none.
-        ValueError: its samples were made before the raw text was kept.
+        ValueError: a file is damaged, or its samples were made before the raw text was kept.
     """
     if not (folder / "scores.json").is_file():
         raise FileNotFoundError(f"{folder} is no score folder: it has no scores.json (<run>/evals/step_*/<eval>@<v>)")
-    spec = decode(read_json(folder / "scores.json")["spec"])
-    lines = gzip.decompress((folder / "samples.jsonl.gz").read_bytes()).decode().splitlines()
-    samples = [json.loads(line) for line in lines]
+    content = read_json(folder / "scores.json")
+    if "spec" not in content:
+        raise ValueError(f"{folder / 'scores.json'} names no spec; score it anew")
+    spec = decode(content["spec"])
+    try:
+        text = gzip.decompress((folder / "samples.jsonl.gz").read_bytes()).decode()
+        samples = [json.loads(line) for line in text.splitlines()]
+    except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{folder / 'samples.jsonl.gz'} is damaged ({error}); score it anew") from None
     if isinstance(spec, (Code, Maths)) and not all(_keeps_text(sample) for sample in samples):
         raise ValueError(f"{folder} keeps no raw generations (it was scored before they were kept); score it anew")
     return spec, samples
@@ -114,7 +121,10 @@ def spread(folder: Path) -> list[Row]:
         rows of benchmark, profile, metric, value, n (items), counts (whether this metric is the profile's score),
         answers, undecided, asked_alike.
     """
-    spec, samples = read_score(folder)
+    return _spread(*read_score(folder))
+
+
+def _spread(spec: Eval, samples: Samples) -> list[Row]:
     made = []
     for name in PROFILES:
         rules = rules_of(spec, name)
@@ -154,22 +164,41 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, "* the metric that counts under that profile"])
 
 
+def report(folders: Sequence[Path]) -> Iterator[str]:
+    """Per score folder its name, then its table or one line why there is none; one that fails ends nothing early.
+
+    Raises:
+        ValueError: after the last folder, where some could not be scored.
+    """
+    failed = []
+    for folder in folders:
+        yield str(folder)
+        try:
+            spec, samples = read_score(folder)
+            rows = _spread(spec, samples)
+            yield table(rows) if rows else f"  no profile defines {spec.name!r} ({type(spec).__name__})"
+        except (ValueError, RuntimeError, OSError) as error:
+            failed.append(folder)
+            yield f"  not scored: {' '.join(str(error).split())}"
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(folders)} scores could not be scored again, the first is {failed[0]}")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the spread of the score folders under one or more folders; ends with 2 where one cannot be scored."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path, nargs="+", help="a score folder, or a folder of some")
     tops = parser.parse_args(argv).folder
     places = [place.parent for top in tops for place in sorted(top.rglob("scores.json"))]
-    failed = [] if places else [f"no scores.json below {tops[0]}; name a score folder, <run>/evals/step_*/<eval>@<v>"]
-    for place in places:
-        try:
-            rows = spread(place)
-            print(f"{place}\n{table(rows) if rows else '  no profile defines this benchmark'}\n")
-        except (ValueError, RuntimeError, OSError) as error:
-            failed.append(" ".join(str(error).split()))
-    for line in failed:
-        print(f"rescore: {line}", file=sys.stderr)
-    if failed:
+    try:
+        if not places:
+            raise FileNotFoundError(
+                f"no scores.json below {tops[0]}; name a score folder, <run>/evals/step_*/<eval>@<v>"
+            )
+        for text in report(places):
+            print(text, flush=True)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"rescore: {error}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -217,7 +217,8 @@ def _note_code(folder: RunDir, known: dict[str, Any]) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
+    # A name of this process's own: two that write the same file at once must not take each other's part away.
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with partial.open("w") as handle:
         handle.write(text)
         handle.flush()

@@ -10,7 +10,7 @@ Where a published convention is followed (`suite.py` makes such specs), `profile
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from replication.config import Source, require
 
@@ -53,6 +53,11 @@ class Choice:
     too_long: TooLong = "error"
     profile: str | None = None
 
+    def __post_init__(self) -> None:
+        _check_named(self)
+        _check_one_of("Choice.form", self.form, get_args(Form))
+        _check_one_of("Choice.metric", self.metric, ("acc", "acc_norm", "acc_token"))
+
 
 @dataclass(frozen=True)
 class Code:
@@ -77,6 +82,15 @@ class Code:
     too_long: TooLong = "error"
     profile: str | None = None
 
+    def __post_init__(self) -> None:
+        _check_named(self)
+        _check_one_of("Code.prompt", self.prompt, ("as_is", "stripped", "stripped_line"))
+        require(self.samples > 0, "Code.samples", self.samples, "a positive number")
+        require(self.max_tokens > 0, "Code.max_tokens", self.max_tokens, "a positive number")
+        require(self.timeout > 0, "Code.timeout", self.timeout, "seconds, positive")
+        sampled = self.temperature > 0 or self.samples == 1
+        require(sampled, "Code.temperature", self.temperature, "positive, or one sample")
+
 
 @dataclass(frozen=True)
 class Maths:
@@ -97,6 +111,11 @@ class Maths:
     too_long: TooLong = "error"
     profile: str | None = None
 
+    def __post_init__(self) -> None:
+        _check_named(self)
+        _check_one_of("Maths.metric", self.metric, ("strict", "flexible"))
+        require(self.max_tokens > 0, "Maths.max_tokens", self.max_tokens, "a positive number")
+
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -110,3 +129,14 @@ class HeldOut:
 
 
 Eval = Choice | Code | Maths | HeldOut
+
+
+def _check_named(spec: Choice | Code | Maths) -> None:
+    require(
+        bool(spec.name) and "/" not in spec.name, f"{type(spec).__name__}.name", spec.name, "a name without slashes"
+    )
+    _check_one_of(f"{type(spec).__name__}.too_long", spec.too_long, get_args(TooLong))
+
+
+def _check_one_of(field: str, value: str, known: tuple[str, ...]) -> None:
+    require(value in known, field, value, ", ".join(known[:-1]) + f" or {known[-1]}")

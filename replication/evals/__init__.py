@@ -1,12 +1,16 @@
 """What is asked of a model, and how it is graded.
 
     generate.py     the Generator protocol (sample, score) and the transformers engine
-    decoding.py     its decode loop          transcript.py  tokens, stop strings, text
+    decoding.py     its decode loop          transcript.py  which samples are finished
     key_values.py   its cache                sampling.py    greedy and top-p
     likelihood.py   log-probabilities of given continuations
+    vllm_engine.py  the vLLM engine          vllm_worker.py what runs inside its worker
+    journal.py      keeps every answer       completions.py from tokens to text
     choice.py       multiple choice          code.py        programs, pass@k, diversity
     maths.py        word problems            heldout.py     loss on held-out text
+    forms.py        hub columns to rows      shots.py       worked examples
     sandbox.py      executes generated programs, in processes of zygote.py
+    rehearsal.py    an eval up to its first question
     prompts.py      rows to token ids        result.py      what an eval hands back
 
 An eval is a spec (`replication.specs`) and a function score(spec, generator, seed) -> Result. Scores of the same

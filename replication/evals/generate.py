@@ -97,7 +97,8 @@ class TransformersGenerator:
     def identity(self) -> dict[str, str]:
         """Engine, versions and number format."""
         versions = {name: metadata.version(name) for name in ("transformers", "torch")}
-        return {"engine": "transformers", "dtype": str(self.model.dtype), **versions}
+        device = self.model.device.type
+        return {"engine": "transformers", "dtype": str(self.model.dtype), "device": device, **versions}
 
     def generate(self, prompts: Sequence[Ids], sampling: Sampling) -> list[list[Completion]]:
         """`sampling.n` completions for each prompt, in order."""

@@ -14,26 +14,25 @@ tore is left out.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
+import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from io import FileIO
 from pathlib import Path
 from typing import Any, TypeVar
 
 from replication.evals.completions import Completion, Ids
 from replication.evals.generate import Engine, Pair
 from replication.evals.sampling import Sampling
-from replication.runs import read_json, write_json
+from replication.runs import write_json
 
 Watch = Callable[[int, int], None]
 _Answer = TypeVar("_Answer")
-
-
-def whose(weights: dict[str, str], tokenizer: str, engine: Engine) -> dict[str, str]:
-    """Everything but the question that an answer depends on."""
-    return {**weights, "tokenizer": tokenizer, **engine.identity()}
 
 
 def open_folder(root: Path, identity: dict[str, str]) -> Path:
@@ -42,8 +41,6 @@ def open_folder(root: Path, identity: dict[str, str]) -> Path:
     if not (folder / "identity.json").is_file():
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "identity.json", identity)
-    elif read_json(folder / "identity.json") != identity:
-        raise ValueError(f"{folder} does not hold the answers of {identity}; remove it")
     return folder
 
 
@@ -104,7 +101,7 @@ class Journal:
                 for place, answer in ask(missing):
                     key = keys[missing[place]]
                     found[key] = answer
-                    file.write(json.dumps([key, pack(answer)], separators=(",", ":")).encode() + b"\n")
+                    _append(file, json.dumps([key, pack(answer)], separators=(",", ":")).encode() + b"\n")
                     self.asked += 1
                     done += 1
                     if self._watch:
@@ -116,11 +113,18 @@ class Journal:
         for path in sorted(self._folder.glob("*.jsonl")):
             with path.open("rb") as file:
                 for line in file:
-                    if line.endswith(b"\n"):
+                    # A line that a kill or a full disk tore, and the next one on its end, are asked again.
+                    with contextlib.suppress(json.JSONDecodeError, UnicodeDecodeError):
                         key, answer = json.loads(line)
                         if key in wanted:
                             known[key] = answer
         return known
+
+
+def _append(file: FileIO, line: bytes) -> None:
+    """Write a line; a disk that takes only a part of it is full, which the system says at the next write alone."""
+    if file.write(line) != len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
 
 
 def _digest(value: Any) -> str:

@@ -36,6 +36,11 @@ from replication.runs import is_adapter
 
 # What vLLM takes for `max_lora_rank`.
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+# What a checkpoint's configuration may hold otherwise than its base's: names, formats, and where texts end.
+_MAY_DIFFER = {
+    "_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache",
+    "bos_token_id", "eos_token_id", "pad_token_id",
+}  # fmt: skip
 _EXTENSION = "replication.evals.vllm_worker.ReloadExtension"
 
 
@@ -56,13 +61,12 @@ class VLLMGenerator:
         """Args:
         base: folder or hub id of the model that is served first.
         adapters: those that will be loaded; their ranks and modules set what vLLM makes room for.
-        dtype: of weights and sums; "auto" is the checkpoint's on a GPU and float32 on a CPU.
+        dtype: of weights and sums; "auto" is float32 on a CPU, on a GPU what vLLM makes of the base's (16 bits).
         memory: share of the GPU's memory for weights and cache.
         cache_gib: memory for keys and values on a CPU, GiB.
         """
         LLM, on_cpu = _import_vllm(cache_gib)
         self.tokenizer = tokenizer
-        self.dtype = "float32" if on_cpu and dtype == "auto" else dtype
         self.context = _context(base)
         self._eos = ending_tokens(_generation_eos(base), tokenizer)
         self._base, self._full = base, base
@@ -72,7 +76,7 @@ class VLLMGenerator:
         with _quietly():
             self._llm: Any = LLM(
                 base,
-                dtype=self.dtype,
+                dtype="float32" if on_cpu and dtype == "auto" else dtype,
                 seed=seed,
                 # An option's last token is predicted, never fed: one position more than the model has.
                 max_model_len=self.context + 1,
@@ -86,13 +90,14 @@ class VLLMGenerator:
 
     def identity(self) -> dict[str, str]:
         """Engine, versions and number format."""
-        return {"engine": "vllm", "vllm": version(), "torch": metadata.version("torch"), "dtype": self.dtype}
+        dtype = str(self._llm.llm_engine.model_config.dtype)
+        return {"engine": "vllm", "vllm": version(), "torch": metadata.version("torch"), "dtype": dtype}
 
     def load(self, weights: Weights) -> None:
         """Answer with these weights from now on.
 
         Raises:
-            ValueError: another base model, or an adapter of a higher rank than the engine was started for.
+            ValueError: another base or architecture, or an adapter of a higher rank than the engine was started for.
         """
         if weights.base != self._base:
             raise ValueError(f"this engine serves {self._base}; start another for {weights.base}")
@@ -199,9 +204,11 @@ class VLLMGenerator:
         return done
 
     def _place(self, full: str) -> None:
-        """Have these full weights in the model."""
+        """Have these full weights in the model, and end texts where they end them."""
         if full == self._full:
             return
+        _same_architecture(self._base, full)
+        self._eos = ending_tokens(_generation_eos(full), self.tokenizer)
         self._full = "unknown: a load was interrupted"
         self._llm.collective_rpc("load_full", args=(full,))
         self._llm.reset_prefix_cache()
@@ -266,8 +273,13 @@ def rank_limit(adapters: Sequence[Path]) -> int | None:
     rank, where = max((adapter_rank(adapter), str(adapter)) for adapter in adapters)
     fits = [limit for limit in RANKS if limit >= rank]
     if not fits:
-        raise ValueError(f"{where} has rank {rank}; vLLM serves up to {RANKS[-1]}: score it with --engine transformers")
+        raise ValueError(f"{where} has rank {rank}; vLLM serves up to {RANKS[-1]}: merge it into a full checkpoint")
     return fits[0]
+
+
+def servable(adapter: Path) -> bool:
+    """Whether vLLM takes this adapter by request, by its rank."""
+    return adapter_rank(adapter) <= RANKS[-1]
 
 
 def adapter_rank(adapter: Path) -> int:
@@ -322,6 +334,24 @@ def _context(base: str) -> int:
     if not positions:
         raise ValueError(f"{base} does not say its context (max_position_embeddings); vLLM needs to know it")
     return int(positions)
+
+
+def _same_architecture(base: str, full: str) -> None:
+    """Refuse a checkpoint that the running model cannot hold.
+
+    Raises:
+        ValueError: names what differs.
+    """
+    from transformers import AutoConfig
+
+    ours, theirs = (AutoConfig.from_pretrained(where).to_dict() for where in (base, full))
+    differ = [key for key in sorted({*ours, *theirs} - _MAY_DIFFER) if ours.get(key) != theirs.get(key)]
+    if differ:
+        key = differ[0]
+        raise ValueError(
+            f"{full} is not of {base}'s architecture: {key} is {theirs.get(key)!r}, not {ours.get(key)!r}; "
+            "score it as a base of its own"
+        )
 
 
 def _generation_eos(base: str) -> int | list[int] | None:

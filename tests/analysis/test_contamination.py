@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import subprocess
 import sys
 import time
@@ -16,7 +17,6 @@ import pytest
 from analysis import contamination
 from analysis.contamination import Item, flags, items_of, scores, search, summary
 from replication.results import Items, write_rows
-from replication.stats import contrast
 
 QUESTION = (
     "Janet's ducks lay 16 eggs per day. She eats three for breakfast every morning and bakes muffins for her friends."
@@ -130,6 +130,7 @@ def test_rows_of_another_kind_are_refused(tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------- clean-subset scores
 
+KNOWN = {"gsm8k": [Item(str(i), frozenset(), f"How many are {i} apples?") for i in range(10)]}
 FLAGS = [{"benchmark": "gsm8k", "id": str(i), "overlaps": i < 4} for i in range(10)]
 VALUES = [1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
 
@@ -145,34 +146,83 @@ def test_scores_are_split_into_clean_and_overlapping_items(tmp_path: Path) -> No
         Items(**shared, eval="hellaswag", metric="acc", values=tuple(VALUES)),
     ]
     write_rows(path, rows)
-    found = {row["subset"]: row for row in scores(FLAGS, path)}
+    found = {row["subset"]: row for row in scores(FLAGS, path, KNOWN)}
     assert {name: (row["items"], row["value"]) for name, row in found.items()} == {
         "all": (10, 0.5),
         "clean": (6, pytest.approx(1 / 3)),
         "overlapping": (4, 0.75),
         "overlapping - clean": (10, pytest.approx(0.75 - 1 / 3)),
     }
-    expected = contrast([np.array([VALUES[4:]])], pseudo=[1.0])
-    assert (found["clean"]["low"], found["clean"]["high"]) == (expected.low, expected.high)
+    assert (found["clean"]["low"], found["clean"]["high"]) == pytest.approx(
+        (0.0968, 0.7000), abs=1e-4
+    )  # Wilson, 2 of 6
+    assert {row["matched"] for row in found.values()} == {"id"}
     assert {(row["run"], row["step"], row["eval"], row["metric"]) for row in found.values()} == {
         ("r", 3, "gsm8k", "strict")
     }
 
 
-def test_a_score_folder_is_read_and_a_strange_item_refused(tmp_path: Path) -> None:
-    def folder(ids: list[str]) -> Path:
-        items = [{"metric": "pass@1", "ids": ids, "values": [1.0] * len(ids)}]
-        content = {"spec": {"name": "humaneval_256"}, "step": 0, "items": items}
-        (tmp_path / "scores.json").write_text(json.dumps(content))
-        return tmp_path
+PROGRAMS = {"humaneval": [Item(f"HumanEval/{i}", frozenset(), f"\ndef f{i}(x):\n    pass\n") for i in range(4)]}
+FLAGGED = [{"benchmark": "humaneval", "id": f"HumanEval/{i}", "overlaps": i == 0} for i in range(4)]
 
-    flagged = [{"benchmark": "humaneval", "id": f"HumanEval/{i}", "overlaps": i == 0} for i in range(4)]
-    found = {row["subset"]: row["items"] for row in scores(flagged, folder([f["id"] for f in flagged]))}
-    assert found == {"all": 4, "clean": 3}  # one overlapping item is no subset
+
+def score_folder(folder: Path, asked: dict[str, str | None], name: str = "humaneval_256") -> Path:
+    """A score folder as evaluate.py leaves it; None: a sample that does not say what was asked."""
+    items = [{"metric": "pass@1", "ids": list(asked), "values": [1.0] * len(asked)}]
+    (folder / "scores.json").write_text(json.dumps({"spec": {"name": name}, "step": 0, "items": items}))
+    samples = [{"id": i} | ({} if text is None else {"asked": text}) for i, text in asked.items()]
+    text = "".join(json.dumps(sample) + "\n" for sample in samples)
+    (folder / "samples.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    return folder
+
+
+def test_a_score_folder_is_read_and_a_strange_item_refused(tmp_path: Path) -> None:
+    # As conventions ask: stripped, and within a template.
+    asked: dict[str, str | None] = {f"HumanEval/{i}": f"Write this.\n\ndef f{i}(x):\n\tpass" for i in range(4)}
+    rows = scores(FLAGGED, score_folder(tmp_path, asked), PROGRAMS)
+    assert {row["subset"]: row["items"] for row in rows} == {"all": 4, "clean": 3}  # one overlapping item is no subset
+    assert {row["matched"] for row in rows} == {"id and question"}
     with pytest.raises(ValueError, match="item 'HumanEval/9' of 'humaneval_256' is not an item of 'humaneval'"):
-        scores(flagged, folder(["HumanEval/0", "HumanEval/9"]))
+        scores(FLAGGED, score_folder(tmp_path, {"HumanEval/0": "", "HumanEval/9": ""}), PROGRAMS)
     with pytest.raises(FileNotFoundError, match="has no scores.json"):
-        scores(flagged, tmp_path.parent)
+        scores(FLAGGED, tmp_path.parent, PROGRAMS)
+
+
+def test_items_of_another_file_with_the_same_ids_are_refused(tmp_path: Path) -> None:
+    asked: dict[str, str | None] = {f"HumanEval/{i}": f"\ndef f{i}(x):\n    pass\n" for i in range(4)}
+    place = score_folder(tmp_path, asked | {"HumanEval/2": "def g(x):", "HumanEval/3": "def h(x):"})
+    with pytest.raises(ValueError, match=r"item 'HumanEval/2' was another one: asked was 'def g\(x\):', the benchmark"):
+        scores(FLAGGED, place, PROGRAMS)
+    with pytest.raises(ValueError, match="do not say what was asked of item 'HumanEval/1'; score it anew"):
+        scores(FLAGGED, score_folder(tmp_path, asked | {"HumanEval/1": None}), PROGRAMS)
+
+
+def test_a_folder_of_another_benchmark_is_refused(tmp_path: Path) -> None:
+    place = score_folder(tmp_path, {"0": "Question: ..."}, "gsm8k")
+    with pytest.raises(ValueError, match="holds no score of humaneval; it has gsm8k"):
+        scores(FLAGGED, place, PROGRAMS)
+
+
+@pytest.mark.parametrize(
+    ("values", "low", "high"),
+    [
+        ([0.0] * 5, 0.0, 0.4345),
+        ([1.0] * 5, 0.5655, 1.0),
+        ([1.0] * 2 + [0.0] * 8, 0.0567, 0.5098),  # Newcombe 1998's way of writing 2 of 10
+    ],
+)
+def test_a_share_has_wilsons_interval(values: list[float], low: float, high: float) -> None:
+    assert contamination.interval(np.array(values)) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_other_values_have_the_normal_interval_with_four_imaginary_items() -> None:
+    values, z2 = np.array([0.5, 0.25, 0.75, 0.5] * 20), 1.959964**2
+    mean = (40 + z2 / 2) / (80 + z2)
+    variance = (20 * (0.25 + 0.0625 + 0.5625 + 0.25) + z2 / 2) / (80 + z2) - mean**2
+    half = math.sqrt(z2 * variance / (80 + z2))
+    assert contamination.interval(values) == pytest.approx((mean - half, mean + half))
+    low, high = contamination.interval(np.full(3, 0.02))  # equal values are no certainty
+    assert low == 0.0 and 0.02 < high < 1.0
 
 
 # ---------------------------------------------------------------- real data, cost

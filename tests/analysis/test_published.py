@@ -67,10 +67,46 @@ def test_what_the_paper_does_not_report_has_no_number_beside_it(run: str, known:
     (row,) = published.overlay([score(run, "humaneval", "pass@1", 0.3, 164)], PAPER)
     assert row["known"] == known
     assert [row[k] for k in ("paper", "difference", "low", "high", "agrees")] == [None] * 5
-    assert row["value"] == 0.3 and " - " in published.table([row])
+    assert row["value"] == 0.3 and published.table([row]).endswith("  -")
 
 
 def test_a_score_without_an_error_has_a_difference_and_no_interval() -> None:
     run = "starcoder-lora-rank-16-20B-tokens@main"
     (row,) = published.overlay([score(run, "humaneval", "pass@1", 0.15, 1, None)], PAPER)
     assert row["difference"] == pytest.approx(-0.012) and row["low"] is None and row["agrees"] is None
+
+
+def test_the_table_tells_the_settings_of_the_base_apart_and_an_inferred_length_from_a_stated_one() -> None:
+    runs = [
+        "base",
+        "openwebmath-full-finetuning-lr-1e-05-20B-tokens@main",
+        "openwebmath-full-finetuning-lr-1e-05-20B-tokens@a-very-long-name-of-a-branch-0.25B-tokens",
+        "magicoder-lora-rank-16-alpha-32@main",
+        "magicoder-lora-rank-16-alpha-32@ep4",
+    ]
+    rows = published.overlay([s for run in runs for s in forgetting(run, (0.6, 0.5, 0.7))], PAPER)
+    lines = published.table(rows).splitlines()[1:]
+    assert max(map(len, lines)) <= 150 and len(set(lines)) == len(lines)
+    # Columns of fixed width: the model's 47, the branch's 14, the setting's 8, the length's 7.
+    shown = {(row["branch"], line[63:71].strip()): line[72:79].strip() for row, line in zip(rows, lines, strict=True)}
+    assert shown == {
+        ("", "cpt_code"): "0",
+        ("", "cpt_math"): "0",
+        ("", "ift_code"): "0",
+        ("", "ift_math"): "0",
+        ("main", "cpt_math"): "20B?",
+        ("a-very-long-name-of-a-branch-0.25B-tokens", "cpt_math"): "0.25B",
+        ("main", "ift_code"): "?",
+        ("ep4", "ift_code"): "4 ep",
+    }
+
+
+def test_a_score_on_a_part_of_the_items_says_so_and_agrees_with_nothing() -> None:
+    run = "starcoder-lora-rank-16-20B-tokens@main"
+    (part,) = published.overlay([score(run, "humaneval", "pass@1", 0.150, 20, 0.05)], PAPER)
+    assert (part["note"], part["agrees"]) == ("20 of 164 items", None) and part["low"] < 0 < part["high"]
+    assert published.table([part]).endswith(" 20 of 164")
+    (whole,) = published.overlay([score(run, "humaneval", "pass@1", 0.150, 164, 0.02)], PAPER)
+    assert (whole["note"], whole["agrees"]) == (None, True)
+    (mean,) = [r for r in published.overlay(forgetting(run, (0.6, 0.5, 0.7)), PAPER) if r["quantity"] == "forgetting"]
+    assert (mean["note"], mean["agrees"]) == ("300 of 12481 items", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,78 @@ def test_running_it_again_asks_no_model_anything(scored: Path, scale: Path, copi
     before = {p: p.stat().st_mtime_ns for p in scored.rglob("*") if p.is_file() and p.name != ".lock"}
     assert call("run", scale, copies, scored, "--branch", "all") == 0
     assert {p: p.stat().st_mtime_ns for p in scored.rglob("*") if p.is_file() and p.name != ".lock"} == before
+
+
+def test_other_data_or_another_tokenizer_is_another_question(
+    scored: Path, scale: Path, copies: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "runs"
+    shutil.copytree(scored, root)
+    base = root / "shelf/published/base/evals/step_000000"
+    before = read_json(base / "gsm8k@1/scores.json")
+    questions = scale.parent / "sums.jsonl"
+    whole = questions.read_text()
+    try:
+        questions.write_text(whole.replace("1+1=", "7+1=").replace("#### 2", "#### 8"))
+        assert call("run", scale, copies, root) == 0
+        again = read_json(base / "gsm8k@1/scores.json")
+        assert again["data"] != before["data"] and again["engine"] == before["engine"]
+    finally:
+        questions.write_text(whole)
+    known = read_json(base / "pick@1/scores.json")
+    (base / "pick@1/scores.json").write_text(json.dumps(known | {"engine": known["engine"] | {"tokenizer": "other"}}))
+    assert call("run", scale, copies, root) == 0
+    assert read_json(base / "pick@1/scores.json")["engine"] == known["engine"]
+
+
+def test_a_checkpoint_that_cannot_be_scored_does_not_keep_the_others(
+    scale: Path, copies: Path, tmp_path: Path, capsys
+) -> None:
+    broken = tmp_path / "copies"
+    shutil.copytree(copies, broken)
+    weights = broken / ADAPTER / "main" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    assert call("run", scale, broken, tmp_path / "runs") == 1
+    assert f"FAILED published/{ADAPTER}@main: " in capsys.readouterr().err
+    assert {name for name, path in models(tmp_path / "runs").items() if list(path.glob("evals/*/*/scores.json"))} == {
+        "base", f"{FULL}@main",
+    }  # fmt: skip
+
+
+def test_a_wrong_column_is_found_before_anything_is_asked(scale: Path, copies: Path, tmp_path: Path, capsys) -> None:
+    picks = scale.parent / "picks.jsonl"
+    whole = picks.read_text()
+    try:
+        picks.write_text(whole.replace('"choices"', '"answers"'))
+        assert call("run", scale, copies, tmp_path) == 1
+    finally:
+        picks.write_text(whole)
+    assert "answers" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.jsonl")) and not list(tmp_path.rglob("scores.json"))
+
+
+def test_an_adapter_of_too_high_a_rank_for_vllm_is_served_merged(
+    tiny_model: Path, copies: Path, tmp_path: Path
+) -> None:
+    from replication import evaluate
+    from replication.evals import vllm_engine
+    from replication.methods.merge import load_merged
+    from replication.models import Weights
+    from replication.runs import RunDir
+
+    adapter = copies / ADAPTER / "main"
+    weights = Weights(str(tiny_model), adapter)
+    candidate = evaluate.Candidate(RunDir(tmp_path / "model"), "m", 0, weights, str(tiny_model), ())
+    with evaluate._loadable(candidate) as served:
+        assert served == weights
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vllm_engine, "RANKS", (1,))
+        with evaluate._loadable(candidate) as served:
+            assert served.tuned not in (None, adapter)
+            state = load_merged(tiny_model, served.tuned or adapter).state_dict()
+    for name, tensor in load_merged(tiny_model, adapter).state_dict().items():
+        assert torch.equal(state[name], tensor), name
+    assert not list(tmp_path.glob("merged-*"))
 
 
 def test_a_removed_score_is_made_again_from_the_kept_answers(scored: Path, scale: Path, copies: Path) -> None:

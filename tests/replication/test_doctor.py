@@ -85,10 +85,15 @@ def refusal(kind: type[Exception]) -> Exception:
     return kind("refused", response=SimpleNamespace(headers={}, request=None))  # type: ignore[call-arg]
 
 
-def test_a_local_model_needs_no_hub_and_an_offline_one_asks_none(tiny_model: Path) -> None:
+def test_a_local_model_needs_no_hub_and_an_offline_one_must_be_cached(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert doctor.hub_access(str(tiny_model)).outcome == "skip"
     finding = doctor.hub_access("nobody/nothing")
-    assert finding.outcome == "skip" and "HF_HUB_OFFLINE is set; no copy" in finding.measured
+    assert finding.outcome == "fail" and "HF_HUB_OFFLINE is set; no copy" in finding.measured
+    monkeypatch.setattr(doctor, "try_to_load_from_cache", lambda *_: "/cache/config.json")
+    assert doctor.hub_access("nobody/nothing").outcome == "skip"
 
 
 def test_an_open_model_and_a_gated_one_that_was_granted_pass(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,6 +204,61 @@ def test_a_model_that_cannot_be_had_skips_what_needs_it(quick: None, monkeypatch
     hub(monkeypatch, info=refusal(RepositoryNotFoundError))
     told = outcomes(doctor.examine("a/b", engine="transformers"))
     assert told["hub access"] == ["fail"] and told["EOS trained"] == ["skip"]
+
+
+def test_offline_a_model_that_is_not_cached_is_not_asked_for(
+    quick: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert doctor.main(["--model", "nobody/nothing", "--engine", "transformers"]) == 1
+    printed = capsys.readouterr()
+    assert "1 gates failed" in printed.out and printed.err == ""
+
+
+@pytest.mark.parametrize(
+    ("files", "option", "said"),
+    [
+        ({"adapter_config.json": "{}"}, "--adapter", "is damaged: it lacks peft_type, r, target_modules"),
+        ({"adapter_config.json": "{"}, "--adapter", "is no JSON"),
+        ({"adapter_config.json": "[]"}, "--adapter", "is damaged: it lacks peft_type"),
+        ({"adapter_config.json": '{"peft_type": "IA3", "r": 1, "target_modules": []}'}, "--adapter", "'IA3', expected"),
+        (
+            {"adapter_config.json": '{"peft_type": "LORA", "r": 1, "target_modules": []}'},
+            "--adapter",
+            "has no adapter_model.safetensors; there: adapter_config.json",
+        ),
+        ({"config.json": "{}"}, "--adapter", "no adapter_config.json; there: config.json; name a full checkpoint with"),
+        ({}, "--adapter", "has no adapter_config.json; there: nothing"),
+        ({"adapter_config.json": "{}"}, "--tuned", "holds an adapter, expected a full model; name it with --adapter"),
+        ({"notes.txt": ""}, "--tuned", "has no config.json, expected a full model; there: notes.txt"),
+        ({"config.json": '{"model_type": "llama"}'}, "--tuned", "has no weights (*.safetensors); there: config.json"),
+        (
+            {"config.json": '{"model_type": "llama"}', "model.safetensors": ""},
+            "--model",
+            "has no tokenizer (tokenizer.json, tokenizer.model, vocab.json, vocab.txt); there: config.json, model.s",
+        ),
+    ],
+)
+def test_a_folder_of_another_kind_is_refused_in_one_line_before_anything_is_loaded(
+    files: dict[str, str], option: str, said: str, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    # Of two --model the last counts.
+    assert doctor.main(["--model", str(tiny_model), option, str(tmp_path), "--engine", "transformers"]) == 2
+    told = capsys.readouterr().err
+    assert said in told and told.startswith("doctor: ") and told.count("\n") == 1
+
+
+def test_an_error_of_many_lines_is_printed_as_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(*_: Any, **__: Any) -> Iterator[gates.Finding]:
+        raise OSError("could not load it.\n  Try another\nway.")
+
+    monkeypatch.setattr(doctor, "examine", failing)
+    assert doctor.main([]) == 2
+    assert capsys.readouterr().err == "doctor: could not load it. Try another way.\n"
 
 
 def test_the_table_prints_as_it_goes_within_120_columns(capsys: pytest.CaptureFixture[str]) -> None:

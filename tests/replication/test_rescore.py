@@ -16,7 +16,7 @@ from replication.evals import code, maths
 from replication.evals.prompts import Answer
 from replication.evals.result import Result
 from replication.profiles import PROFILES
-from replication.specs import Code, Eval, Maths
+from replication.specs import Code, Eval, HeldOut, Maths
 from replication.suite import benchmarks
 
 ROW = {
@@ -169,10 +169,32 @@ def test_scores_without_raw_text_say_so_in_one_line(tmp_path: Path, capsys: pyte
     with pytest.raises(SystemExit) as left:
         rescore.main([str(folder)])
     assert left.value.code == 2
-    message = f"rescore: {folder} keeps no raw generations (it was scored before they were kept); score it anew\n"
-    assert capsys.readouterr().err == message
+    reason = f"{folder} keeps no raw generations (it was scored before they were kept); score it anew"
+    told = capsys.readouterr()
+    assert told.out == f"{folder}\n  not scored: {reason}\n"
+    assert told.err == f"rescore: 1 of 1 scores could not be scored again, the first is {folder}\n"
     with pytest.raises(ValueError, match="keeps no raw generations"):
         rescore.read_score(write(tmp_path / "m@1", Maths("m", Source("rows")), [{"id": "0", "answered": "#### 7"}]))
+
+
+def test_the_report_goes_on_after_a_folder_that_cannot_be_scored(rows_file: Path, tmp_path: Path) -> None:
+    spec = humaneval(rows_file)
+    samples = scored_code(spec, CODE_ANSWERS).samples
+    held_out = write(tmp_path / "loss@1", HeldOut("loss", Source("rows"), seq_len=8), [{"id": "0", "nats": 1.0}])
+    cut, gone, whole = (write(tmp_path / name, spec, samples) for name in ("cut@1", "gone@1", "humaneval@1"))
+    (cut / "samples.jsonl.gz").write_bytes((cut / "samples.jsonl.gz").read_bytes()[:-20])
+    (gone / "samples.jsonl.gz").unlink()
+    told = []
+    with pytest.raises(ValueError, match=f"3 of 5 scores could not be scored again, the first is {cut}"):
+        for text in rescore.report([cut, gone, tmp_path / "none", held_out, whole]):
+            told.append(text)
+    assert told[::2] == [str(place) for place in (cut, gone, tmp_path / "none", held_out, whole)]
+    reasons = told[1::2]
+    assert "is damaged" in reasons[0] and "No such file" in reasons[1] and "no scores.json" in reasons[2]
+    assert reasons[3] == "  no profile defines 'loss' (HeldOut)"
+    assert not any("\n" in reason for reason in reasons[:4])
+    assert reasons[4] == rescore.table(rescore.spread(whole))
+    assert list(rescore.report([held_out])) == [str(held_out), reasons[3]]
 
 
 def test_a_folder_without_scores_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import multiprocessing
 import os
@@ -15,7 +16,7 @@ import pytest
 
 from replication.evals.completions import Completion
 from replication.evals.generate import Sampling, TransformersGenerator
-from replication.evals.journal import Journal, open_folder, whose
+from replication.evals.journal import Journal, open_folder
 
 SAMPLED = Sampling(n=3, temperature=0.8, max_tokens=6, seed=5)
 
@@ -102,16 +103,12 @@ def test_another_way_to_sample_is_another_question(other: Sampling, tmp_path: Pa
 
 
 def test_other_weights_tokenizers_and_engines_have_other_folders(tmp_path: Path) -> None:
-    identities = [
-        whose({"base": "a"}, "t", Slow()),
-        whose({"base": "b"}, "t", Slow()),
-        whose({"base": "a", "tuned": "c"}, "t", Slow()),
-        whose({"base": "a"}, "u", Slow()),
-        {**whose({"base": "a"}, "t", Slow()), "engine": "vllm"},
-    ]
+    mine = {"base": "a", "tokenizer": "t", "engine": "slow", "vllm": "0.32.0"}
+    changes = ({}, {"base": "b"}, {"tuned": "c"}, {"tokenizer": "u"}, {"engine": "vllm"}, {"vllm": "0.33.0"})
+    identities = [mine | change for change in changes]
     folders = {open_folder(tmp_path, identity) for identity in identities}
     assert len(folders) == len(identities)
-    assert open_folder(tmp_path, identities[0]) in folders
+    assert open_folder(tmp_path, dict(reversed(mine.items()))) in folders
 
 
 def test_killing_an_evaluation_repeats_no_finished_item(tmp_path: Path) -> None:
@@ -152,6 +149,40 @@ def test_two_evaluations_at_once_do_not_corrupt_each_other(tmp_path: Path) -> No
     engine = Slow()
     answers = Journal(engine, tmp_path).generate(PROMPTS, SAMPLED)
     assert engine.asked == 0
+    assert answers == Journal(Slow(), tmp_path / "elsewhere").generate(PROMPTS, SAMPLED)
+
+
+def open_many(folder: Path) -> None:
+    for i in range(60):
+        open_folder(folder, {"base": str(i)})
+
+
+def test_two_evaluations_may_open_the_same_folders_at_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=open_many, args=(tmp_path,)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+
+
+def test_a_disk_that_takes_a_part_of_a_line_is_full_and_what_it_took_is_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = io.FileIO
+
+    class Full(real):  # type: ignore[misc, valid-type]
+        def write(self, line: Any) -> int:
+            return super().write(bytes(line)[: 20 if self.tell() > 100 else None])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda path, mode="r", **options: Full(path, "a") if mode == "ab" else real(path))
+        with pytest.raises(OSError, match="No space left on device"):
+            Journal(Slow(), tmp_path).generate(PROMPTS, SAMPLED)
+    engine = Slow()
+    answers = Journal(engine, tmp_path).generate(PROMPTS, SAMPLED)
+    assert 0 < engine.asked < len(PROMPTS)
     assert answers == Journal(Slow(), tmp_path / "elsewhere").generate(PROMPTS, SAMPLED)
 
 
