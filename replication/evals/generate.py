@@ -22,12 +22,12 @@ import torch
 
 from replication.evals import decoding, likelihood
 from replication.evals.completions import Completion, Ids, ending_tokens
+from replication.evals.lengths import Pair, check_prompts
 from replication.evals.sampling import Sampling
 from replication.evals.transcript import Transcript
 
 __all__ = ["Completion", "Engine", "Generator", "Sampling", "TransformersGenerator"]
 
-Pair = tuple[Ids, Ids]
 _Answer = TypeVar("_Answer")
 
 
@@ -113,7 +113,7 @@ class TransformersGenerator:
         self, prompts: Sequence[Ids], sampling: Sampling, places: Sequence[int]
     ) -> Iterator[tuple[int, list[Completion]]]:
         """(place in `prompts`, its completions) as batches end."""
-        check_lengths(prompts, self.context)
+        check_prompts(prompts, self.context)
         eos = ending_tokens(self.model.generation_config.eos_token_id, self.tokenizer)
         context, named = self.context, list(places)
         transcript = Transcript(prompts, sampling, self.tokenizer, eos=eos, context=context, places=named)
@@ -134,14 +134,3 @@ def in_order(found: Iterable[tuple[int, _Answer]], count: int) -> list[_Answer]:
     """The answers by the places of their questions."""
     answers = dict(found)
     return [answers[place] for place in range(count)]
-
-
-def check_lengths(prompts: Sequence[Ids], context: int) -> None:
-    """Refuse a prompt that is empty or leaves no room for a token.
-
-    Raises:
-        ValueError: names the prompt.
-    """
-    for i, prompt in enumerate(prompts):
-        if not 0 < len(prompt) < context:
-            raise ValueError(f"prompt {i} has {len(prompt)} tokens; expected 1 to {context - 1} (model's context)")

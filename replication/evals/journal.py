@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from replication.evals.completions import Completion, Ids
-from replication.evals.generate import Engine, Pair
+from replication.evals.generate import Engine
+from replication.evals.lengths import Pair
 from replication.evals.sampling import Sampling
 from replication.runs import write_json
 

@@ -22,6 +22,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from replication.evals.lengths import Pair, check_pairs
+
 Ids = Sequence[int]
 _Item = TypeVar("_Item")
 
@@ -52,7 +54,7 @@ _Group = list[_Option]  # options of one prefix
 
 
 def logprobs(
-    model: Any, pairs: Sequence[tuple[Ids, Ids]], *, context: int, batch_tokens: int = PASS_TOKENS
+    model: Any, pairs: Sequence[Pair], *, context: int, batch_tokens: int = PASS_TOKENS
 ) -> Iterator[tuple[int, list[float]]]:
     """Natural-log probability of every token of each option, given its prefix: (place of the pair, its values).
 
@@ -61,7 +63,8 @@ def logprobs(
     Raises:
         ValueError: an empty prefix, or prefix and option longer than the model's context.
     """
-    groups = _groups(pairs, context)
+    check_pairs(pairs, context)
+    groups = _groups(pairs)
     yield from ((i, []) for i, (_, option) in enumerate(pairs) if not len(option))
     shared = [group for group in groups if _worth_sharing(group)]
     alone = [option for group in groups if not _worth_sharing(group) for option in group]
@@ -76,13 +79,9 @@ def _worth_sharing(group: _Group) -> bool:
     return len(group) > 1 and len(group[0].prefix) >= SHARED_FROM
 
 
-def _groups(pairs: Sequence[tuple[Ids, Ids]], context: int) -> list[_Group]:
+def _groups(pairs: Sequence[Pair]) -> list[_Group]:
     found: dict[tuple[int, ...], dict[tuple[int, ...], list[int]]] = {}
     for i, (prefix, option) in enumerate(pairs):
-        if not len(prefix):
-            raise ValueError(f"pair {i} has an empty prefix; start it with the end-of-text token")
-        if len(prefix) + len(option) - 1 > context:
-            raise ValueError(f"pair {i} has {len(prefix)} + {len(option)} tokens; the model's context is {context}")
         if len(option):
             found.setdefault(tuple(prefix), {}).setdefault(tuple(option), []).append(i)
     return [[_Option(p, ids, tuple(places)) for ids, places in options.items()] for p, options in found.items()]

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from replication.evals import evaluate
 from replication.evals.completions import Completion, Ids
-from replication.evals.generate import Pair
+from replication.evals.lengths import Pair
 from replication.evals.sampling import Sampling
 from replication.specs import Eval
 

@@ -29,7 +29,8 @@ from safetensors import safe_open
 from transformers import GenerationConfig
 
 from replication.evals.completions import Completion, Ids, complete, ending_tokens
-from replication.evals.generate import Pair, check_lengths, in_order
+from replication.evals.generate import in_order
+from replication.evals.lengths import Pair, check_pairs, check_prompts
 from replication.evals.sampling import Sampling
 from replication.models import Weights
 from replication.runs import is_adapter
@@ -125,7 +126,7 @@ class VLLMGenerator:
         self, prompts: Sequence[Ids], sampling: Sampling, places: Sequence[int]
     ) -> Iterator[tuple[int, list[Completion]]]:
         """(place in `prompts`, its completions) as requests end."""
-        check_lengths(prompts, self.context)
+        check_prompts(prompts, self.context)
         asked = [
             (prompt, self._sampling(sampling, place, self.context - len(prompt)))
             for prompt, place in zip(prompts, places, strict=True)
@@ -135,8 +136,9 @@ class VLLMGenerator:
 
     def likelihoods(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, list[float]]]:
         """(place in `pairs`, log-probabilities of the option's tokens) as requests end."""
+        check_pairs(pairs, self.context)
         yield from ((i, []) for i, (_, option) in enumerate(pairs) if not len(option))
-        left = _firsts_first(pairs, self.context)
+        left = _firsts_first(pairs)
         for cached in (True, False):
             asked = [([*pairs[i][0], *pairs[i][1][:-1]], self._forced(pairs[i][1], cached)) for i in left]
             again = []
@@ -363,20 +365,12 @@ def _generation_eos(base: str) -> int | list[int] | None:
         return getattr(AutoConfig.from_pretrained(base), "eos_token_id", None)
 
 
-def _firsts_first(pairs: Sequence[Pair], context: int) -> list[int]:
-    """One option of each prefix, then all others: by then the prefix is in the cache.
-
-    Raises:
-        ValueError: an empty prefix, or prefix and option longer than the model's context.
-    """
+def _firsts_first(pairs: Sequence[Pair]) -> list[int]:
+    """One option of each prefix, then all others: by then the prefix is in the cache."""
     seen: set[tuple[int, ...]] = set()
     firsts: list[int] = []
     others: list[int] = []
     for i, (prefix, option) in enumerate(pairs):
-        if not len(prefix):
-            raise ValueError(f"pair {i} has an empty prefix; start it with the end-of-text token")
-        if len(prefix) + len(option) - 1 > context:
-            raise ValueError(f"pair {i} has {len(prefix)} + {len(option)} tokens; the model's context is {context}")
         if len(option):
             (others if tuple(prefix) in seen else firsts).append(i)
             seen.add(tuple(prefix))

@@ -16,7 +16,8 @@ from transformers import PreTrainedTokenizerBase
 
 from replication import gates
 from replication.config import LoRA
-from replication.evals.generate import Pair, TransformersGenerator
+from replication.evals.generate import TransformersGenerator
+from replication.evals.lengths import Pair
 from replication.gates import Finding
 from replication.methods import attach
 from replication.methods.merge import load_merged

@@ -28,6 +28,7 @@ def answers(way: str, questions: list[dict[str, Any]], request: dict[str, Any]) 
     from replication.evals.sampling import Sampling
     from replication.evals.vllm_engine import VLLMGenerator
     from replication.models import Weights, load_tokenizer
+    from replication.runs import is_adapter
 
     base, tokenizer = request["base"], load_tokenizer(request["base"])
     adapters = [Path(folder) for folder in request["adapters"]]
@@ -39,7 +40,9 @@ def answers(way: str, questions: list[dict[str, Any]], request: dict[str, Any]) 
         if engine is None or way == "fresh":
             if engine is not None:
                 engine.close()
-            engine = VLLMGenerator(base, tokenizer, adapters=adapters)
+            if way == "fresh" and model.tuned is not None and not is_adapter(model.tuned):
+                model = Weights(str(model.tuned))  # a full checkpoint is what its own engine starts with
+            engine = VLLMGenerator(model.base, tokenizer, adapters=adapters)
         engine.load(model)
         if way == "broken":
             found.append(gates.engine_agrees(engine, model, tokenizer).outcome)

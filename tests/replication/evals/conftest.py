@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from replication.evals.generate import Completion, Sampling, TransformersGenerator
+from replication.evals.generate import Completion, TransformersGenerator
 
 
 @pytest.fixture(scope="session")
@@ -36,22 +35,24 @@ def generator(tiny: tuple[Any, Any]) -> TransformersGenerator:
     return TransformersGenerator(*tiny)
 
 
-class Scripted:
-    """A Generator whose answers are written down: per prompt, the (text, finish) of each sample."""
+class Written:
+    """A Generator whose completions are written down, one list per prompt, with a model of `context` positions."""
 
-    def __init__(self, tokenizer: Any, answers: Sequence[Sequence[tuple[str, str]]]) -> None:
-        self.tokenizer, self.answers = tokenizer, answers
-        self.asked: list[str] = []
-        self.sampling: Sampling | None = None
+    def __init__(self, tokenizer: Any, completions: list[list[Completion]], context: int = 1 << 30) -> None:
+        self.tokenizer, self.completions, self.context = tokenizer, completions, context
+        self.asked: list[str] | None = None
+        self.sampling: Any = None
 
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
+    def generate(self, prompts: Any, sampling: Any) -> list[list[Completion]]:
         self.asked, self.sampling = [self.tokenizer.decode(p) for p in prompts], sampling
-        return [[Completion(text, (), finish) for text, finish in row] for row in self.answers]  # type: ignore[arg-type]
-
-    def logprobs(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
-        raise AssertionError("this generator only generates")
+        return self.completions
 
 
 @pytest.fixture
-def scripted(tiny: tuple[Any, Any]) -> Any:
-    return lambda answers: Scripted(tiny[1], answers)
+def written(tiny: tuple[Any, Any]) -> Any:
+    return lambda completions, **settings: Written(tiny[1], completions, **settings)
+
+
+@pytest.fixture
+def scripted(written: Any) -> Any:
+    return lambda answers: written([[Completion(text, (), finish) for text, finish in row] for row in answers])

@@ -20,29 +20,6 @@ from replication.specs import Maths, Shots
 from replication.suite import benchmarks
 
 
-class Written:
-    """A Generator whose completions are written down, one per prompt, with a model of `context` positions."""
-
-    def __init__(self, tokenizer: Any, completions: list[list[Completion]], context: int = 1 << 30) -> None:
-        self.tokenizer, self.completions, self.context = tokenizer, completions, context
-        self.asked: list[str] | None = None
-        self.sampling: Any = None
-
-    def generate(self, prompts: Any, sampling: Any) -> list[list[Completion]]:
-        self.asked, self.sampling = [self.tokenizer.decode(p) for p in prompts], sampling
-        return self.completions
-
-
-@pytest.fixture
-def written(tiny: tuple[Any, Any]) -> Any:
-    return lambda completions, **settings: Written(tiny[1], completions, **settings)
-
-
-@pytest.fixture
-def scripted(written: Any) -> Any:
-    return lambda answers: written([[Completion(text, (), finish) for text, finish in row] for row in answers])
-
-
 @pytest.mark.parametrize(
     ("text", "strict", "flexible"),
     [

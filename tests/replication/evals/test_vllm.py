@@ -17,7 +17,7 @@ from replication.config import LoRA, Source
 from replication.data.sources import documents
 from replication.evals.choice import encode_pairs
 from replication.evals.generate import Sampling, TransformersGenerator
-from replication.evals.vllm_engine import adapter_rank, rank_limit
+from replication.evals.vllm_engine import _same_architecture, adapter_rank, rank_limit
 from replication.methods import attach
 from replication.methods.merge import load_merged
 from replication.models import load_model, load_tokenizer
@@ -36,7 +36,7 @@ Pair = tuple[list[int], list[int]]
 
 @pytest.fixture(scope="module")
 def models(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
-    """The base and three models made of it: two adapters of different rank, and one with every weight changed."""
+    """The base and three made of it: two adapters of different rank, and one with every weight and its end changed."""
     if importlib.util.find_spec("vllm") is None:
         pytest.skip("vLLM is not installed; `make vllm` installs it")
     base, root = str(shared_data / "models" / "stories260K_head32"), tmp_path_factory.mktemp("models")
@@ -50,7 +50,10 @@ def models(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     full = load_model(base)
     for weight in full.parameters():
         weight.data *= 1 + 0.03 * torch.randn_like(weight)
+    # A tuned model may end its texts otherwise than its base does.
+    full.generation_config.eos_token_id = [1, 2]
     full.save_pretrained(root / "full")
+    load_tokenizer(base).save_pretrained(root / "full")
     return {"base": base} | {name: str(root / name) for name in ("r4", "r16", "full")}
 
 
@@ -167,6 +170,14 @@ def test_one_engine_says_of_every_model_what_a_fresh_engine_says(
 
 def test_an_engine_that_keeps_an_old_weight_is_refused(answers: dict[str, Any]) -> None:
     assert answers["broken"] == {"base": "pass", "full": "fail"}
+
+
+def test_a_checkpoint_of_another_architecture_is_refused_by_what_differs(
+    models: dict[str, Any], tiny_model: Path
+) -> None:
+    _same_architecture(models["base"], models["full"])
+    with pytest.raises(ValueError, match="is not of .* architecture: .* is .*, not"):
+        _same_architecture(models["base"], str(tiny_model))
 
 
 def test_the_rank_limit_is_the_next_that_vllm_takes(models: dict[str, Any], tmp_path: Path) -> None:
