@@ -78,10 +78,8 @@ def _untuned(scale: Scale, root: Path, base: str) -> Candidate:
     from replication.evaluate import of_model
     from replication.models import Weights, locate
 
-    folder = RunDir(root / scale.name / STUDY / "base")
-    return of_model(
-        Weights(locate(base)), folder, scale.evals, name=f"{STUDY}/base", tokenizer=scale.tokenizer or locate(base)
-    )
+    folder, tokenizer = RunDir(root / scale.name / STUDY / "base"), scale.tokenizer or locate(base)
+    return of_model(Weights(locate(base)), folder, scale.evals, name=f"{STUDY}/base", tokenizer=tokenizer)
 
 
 def _of_published(item: Published, branch: str, scale: Scale, root: Path, base: str) -> Candidate:

@@ -168,7 +168,7 @@ def score_all(
         next(documents(source))
     if engine == "transformers":
         for candidate in candidates:
-            yield candidate, _tried(lambda candidate=candidate: score(candidate, root, watch=watch))  # type: ignore[misc]
+            yield candidate, _tried(functools.partial(score, candidate, root, watch=watch))
         return
     groups: dict[tuple[str, str], list[Candidate]] = {}
     for candidate in candidates:
@@ -203,13 +203,15 @@ def _serve(
     engine = VLLMGenerator(base, tokenizer, adapters=adapters)
     with contextlib.closing(engine):
         for member in members:
+            yield member, _tried(functools.partial(_load_and_score, member, engine, tokenizer, root, watch))
 
-            def work(member: Candidate = member) -> int:
-                with _loadable(member) as weights:
-                    engine.load(weights)
-                    return _score(member, engine, tokenizer, root, watch)
 
-            yield member, _tried(work)
+def _load_and_score(
+    candidate: Candidate, engine: VLLMGenerator, tokenizer: PreTrainedTokenizerBase, root: Path, watch: Watch | None
+) -> int:
+    with _loadable(candidate) as weights:
+        engine.load(weights)
+        return _score(candidate, engine, tokenizer, root, watch)
 
 
 @contextlib.contextmanager
@@ -219,7 +221,8 @@ def _loadable(candidate: Candidate) -> Iterator[Weights]:
     if weights.tuned is None or not is_adapter(weights.tuned) or servable(weights.tuned):
         yield weights
         return
-    with tempfile.TemporaryDirectory(prefix="merged-", dir=candidate.folder.path.parent) as folder:
+    candidate.folder.path.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="merged-", dir=candidate.folder.path) as folder:
         load_merged(weights.base, weights.tuned, mend=candidate.mend).save_pretrained(folder)
         yield Weights(weights.base, Path(folder))
 
