@@ -124,11 +124,15 @@ def score_base(scale: Scale, root: Path) -> Done:
 
 def base(scale: Scale, root: Path) -> Candidate:
     """The untuned model of a scale, to be scored on every eval of it."""
+    return untuned(scale, scale.model, base_folder(scale, root), name="base")
+
+
+def untuned(scale: Scale, model: str, folder: RunDir, *, name: str) -> Candidate:
+    """A base model, to be scored on every eval of a scale."""
     from replication.evaluate import of_model
     from replication.models import Weights, locate
 
-    weights, tokenizer = Weights(locate(scale.model)), scale.tokenizer or scale.model
-    return of_model(weights, base_folder(scale, root), scale.evals, name="base", tokenizer=tokenizer)
+    return of_model(Weights(locate(model)), folder, scale.evals, name=name, tokenizer=scale.tokenizer or model)
 
 
 def base_folder(scale: Scale, root: Path) -> RunDir:

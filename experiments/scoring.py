@@ -70,16 +70,9 @@ def score_published(scale: Scale, root: Path, shelf: Shelf, *, engine: Engine) -
         for item in chosen
         for branch in (published.branches(item.where) if shelf.branch == "all" else [shelf.branch])
     ]
-    candidates = [_untuned(scale, root, base), *(_of_published(*found, scale, root, base) for found in named)]
+    at_start = jobs.untuned(scale, base, RunDir(root / scale.name / STUDY / "base"), name=f"{STUDY}/base")
+    candidates = [at_start, *(_of_published(*found, scale, root, base) for found in named)]
     return _score(candidates, root, engine)
-
-
-def _untuned(scale: Scale, root: Path, base: str) -> Candidate:
-    from replication.evaluate import of_model
-    from replication.models import Weights, locate
-
-    folder, tokenizer = RunDir(root / scale.name / STUDY / "base"), scale.tokenizer or locate(base)
-    return of_model(Weights(locate(base)), folder, scale.evals, name=f"{STUDY}/base", tokenizer=tokenizer)
 
 
 def _of_published(item: Published, branch: str, scale: Scale, root: Path, base: str) -> Candidate:
@@ -94,7 +87,7 @@ def _of_published(item: Published, branch: str, scale: Scale, root: Path, base: 
         RunDir(root / scale.name / STUDY / name),
         scale.evals,
         name=f"{STUDY}/{name}",
-        tokenizer=scale.tokenizer or locate(base),
+        tokenizer=scale.tokenizer or base,
         published={"name": item.name, "branch": branch, "commit": published.commit(where)},
     )
 

@@ -174,11 +174,12 @@ def score_all(
     for candidate in candidates:
         groups.setdefault((candidate.weights.base, candidate.tokenizer), []).append(candidate)
     for (base, tokenizer), members in groups.items():
+        waiting = [member for member in members if member.wanted]
         for member in members:
-            if not member.wanted:
+            if member not in waiting:
                 _seal(member)
                 yield member, 0
-        if waiting := [member for member in members if member.wanted]:
+        if waiting:
             yield from _serve(base, load_tokenizer(tokenizer), waiting, root, watch)
 
 

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,13 +136,19 @@ def test_a_line_that_a_kill_tore_is_asked_again(tmp_path: Path) -> None:
     assert answers == Journal(Slow(), tmp_path / "elsewhere").generate(PROMPTS, SAMPLED)
 
 
-def test_two_evaluations_at_once_do_not_corrupt_each_other(tmp_path: Path) -> None:
+def twice_at_once(work: Callable[[Path], None], folder: Path) -> list[int | None]:
+    """Exit codes of two processes that do the same work on one folder."""
     context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=ask_slowly, args=(tmp_path,)) for _ in range(2)]
+    processes = [context.Process(target=work, args=(folder,)) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
+    return [process.exitcode for process in processes]
+
+
+def test_two_evaluations_at_once_do_not_corrupt_each_other(tmp_path: Path) -> None:
+    assert twice_at_once(ask_slowly, tmp_path) == [0, 0]
     lines = [line for path in tmp_path.glob("*.jsonl") for line in path.read_text().splitlines()]
     assert len(lines) >= len(PROMPTS)
     assert all(len(json.loads(line)) == 2 for line in lines)
@@ -158,13 +164,7 @@ def open_many(folder: Path) -> None:
 
 
 def test_two_evaluations_may_open_the_same_folders_at_once(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=open_many, args=(tmp_path,)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
+    assert twice_at_once(open_many, tmp_path) == [0, 0]
 
 
 def test_a_disk_that_takes_a_part_of_a_line_is_full_and_what_it_took_is_no_answer(
