@@ -12,10 +12,10 @@ def arms(scale: Scale) -> dict[str, Method]:
     return {"full": Full(), **lora}
 
 
-def optimiser(scale: Scale, lr: float) -> Optim:
-    """The scale's optimiser at a rate."""
+def optimiser(scale: Scale, setting: Setting, lr: float) -> Optim:
+    """The scale's optimiser at a rate, with the setting's weight decay."""
     kind = LionW if scale.optim == "lionw" else AdamW
-    return kind(lr=lr, weight_decay=scale.weight_decay)
+    return kind(lr=lr, weight_decay=scale.weight_decay if setting.weight_decay is None else setting.weight_decay)
 
 
 def base_run(scale: Scale, study: str, setting: Setting, arm: str, seed: int, *, lr: float | None = None) -> Run:
@@ -25,9 +25,9 @@ def base_run(scale: Scale, study: str, setting: Setting, arm: str, seed: int, *,
         study=study,
         task=setting.task,
         model=scale.model,
-        tokenizer=scale.tokenizer,
+        tokenizer=setting.tokenizer or scale.tokenizer,
         method=arms(scale)[arm],
-        optim=optimiser(scale, setting.rate(arm) if lr is None else lr),
+        optim=optimiser(scale, setting, setting.rate(arm) if lr is None else lr),
         schedule=setting.schedule,
         budget=Budget(setting.lengths[0], "tokens" if setting.regime == "cpt" else "epochs"),
         global_batch=setting.global_batch,
@@ -36,5 +36,6 @@ def base_run(scale: Scale, study: str, setting: Setting, arm: str, seed: int, *,
         seed=seed,
         precision=scale.precision,
         zero_stage=scale.zero_stage,
-        evals=(setting.target, setting.target_loss, *scale.forgetting, scale.source_loss),
+        speed=scale.speed,
+        evals=tuple(filter(None, (setting.target, setting.target_loss, *scale.forgetting, scale.source_loss))),
     )

@@ -13,8 +13,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal, get_args
+
+
+def later(default: Any) -> Any:
+    """A field added after runs were made: it enters the digest only where it is not at its default.
+
+    So the digests of those runs, and the rows that quote them, stay what they were.
+    """
+    return field(default=default, metadata={"later": True})
+
+
+def require(holds: bool, field: str, value: object, expected: str) -> None:
+    """Refuse a value out of range, by the name of its field and with what was expected.
+
+    Raises:
+        ValueError: unless `holds`.
+    """
+    if not holds:
+        raise ValueError(f"{field}={value!r}; expected {expected}")
+
 
 # ---------------------------------------------------------------- data
 
@@ -25,7 +44,8 @@ class Source:
 
     `where` is tried as `python:module:function`, then as a local path, then as a hub id.
     `columns` renames ("text", "prompt", "response", ...) to the columns of the data.
-    `part` splits by document: "heldout" takes every 20th, "train" the others.
+    `part` splits by document: "heldout" takes every 20th, "train" the others. `max_tokens` ends training data with the
+    first document that reaches so many tokens.
     """
 
     where: str
@@ -35,11 +55,14 @@ class Source:
     columns: tuple[tuple[str, str], ...] = ()
     part: Literal["all", "train", "heldout"] = "all"
     limit: int | None = None
+    max_tokens: float | None = later(None)
 
     def __post_init__(self) -> None:
         require(bool(self.where), "Source.where", self.where, "a path, a hub id or python:module:function")
         require(self.limit is None or self.limit > 0, "Source.limit", self.limit, "positive, or None")
         require(self.part in ("all", "train", "heldout"), "Source.part", self.part, "all, train or heldout")
+        wanted = self.max_tokens is None or self.max_tokens > 0
+        require(wanted, "Source.max_tokens", self.max_tokens, "positive, or None")
 
 
 @dataclass(frozen=True)
@@ -53,12 +76,18 @@ class CPT:
 class IFT:
     """Instruction tuning: prompt and response, loss on the response and its end-of-text only.
 
-    `template` is a format string with `{prompt}`, or "chat" for the tokenizer's own chat template.
+    `template` is a format string with `{prompt}`, or "chat" for the tokenizer's own chat template. `per_sequence` is
+    the most documents that share a sequence (llm-foundry's packing_ratio); None fills each by best fit.
     """
 
     source: Source
     template: str
     loss_on_prompt: bool = False
+    per_sequence: int | None = later(None)
+
+    def __post_init__(self) -> None:
+        wanted = self.per_sequence is None or self.per_sequence > 0
+        require(wanted, "IFT.per_sequence", self.per_sequence, "a positive integer, or None")
 
 
 Task = CPT | IFT
@@ -75,18 +104,26 @@ class Full:
         return "full"
 
 
+Targets = Literal["all", "attention", "mlp", "all-nogate", "mlp-nogate"]
+
+
 @dataclass(frozen=True)
 class LoRA:
-    """Low-rank adaptation: W + (alpha / rank) B A, with B (out, rank) and A (rank, in)."""
+    """Low-rank adaptation: W + (alpha / rank) B A, with B (out, rank) and A (rank, in).
+
+    The targets that end in "-nogate" leave the MLP's gate alone, as the paper's first version did.
+    """
 
     rank: int
     alpha: float
-    targets: Literal["all", "attention", "mlp"] = "all"
+    targets: Targets = "all"
     dropout: float = 0.05
 
     def __post_init__(self) -> None:
         require(self.rank > 0, "LoRA.rank", self.rank, "a positive integer")
-        require(self.targets in ("all", "attention", "mlp"), "LoRA.targets", self.targets, "all, attention or mlp")
+        require(
+            self.targets in get_args(Targets), "LoRA.targets", self.targets, "one of " + ", ".join(get_args(Targets))
+        )
         require(self.alpha > 0, "LoRA.alpha", self.alpha, "positive; the paper uses 2 x rank")
         require(0 <= self.dropout < 1, "LoRA.dropout", self.dropout, "in [0, 1)")
 
@@ -182,10 +219,35 @@ class Branch:
 
 # ---------------------------------------------------------------- run
 
+Precision = Literal["fp32", "bf16", "pure_bf16"]
+# The code CPT setting's 1e-6 is part of the setting; the regularisation runs' 5e-5 and 1e-4 are what is varied.
+WD_UNNAMED = 1e-5
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What makes a step cheaper and leaves its mathematics alone; results differ by rounding only.
+
+    `recompute`: activations of a block are computed again in the backward pass. `kernels`: "fused" takes liger-kernel's
+    modules and cut cross-entropy (CUDA). `attention`: "varlen" attends document by document, without a mask.
+    """
+
+    recompute: bool = False
+    kernels: Literal["reference", "fused"] = "reference"
+    attention: Literal["sdpa", "varlen"] = "sdpa"
+
+    def __post_init__(self) -> None:
+        require(self.kernels in ("reference", "fused"), "Speed.kernels", self.kernels, "reference or fused")
+        require(self.attention in ("sdpa", "varlen"), "Speed.attention", self.attention, "sdpa or varlen")
+
 
 @dataclass(frozen=True)
 class Run:
-    """One training run, complete. `ladder` lists where checkpoints are kept, in the unit of the budget."""
+    """One training run, complete. `ladder` lists where checkpoints are kept, in the unit of the budget.
+
+    "bf16" computes in bf16 over fp32 masters. "pure_bf16" has no masters, so that most steps of a small rate are
+    rounded away: an ablation, to show what that does. `attention_dropout` drops attention weights while training.
+    """
 
     scale: str
     study: str
@@ -203,21 +265,23 @@ class Run:
     branch: Branch | None = None
     ladder: tuple[float, ...] = ()
     grad_clip: float = 1.0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     zero_stage: Literal[0, 1, 2, 3] = 0
     evals: tuple[str, ...] = ()
+    attention_dropout: float = later(0.0)
+    speed: Speed = later(Speed())
 
     def __post_init__(self) -> None:
-        for field in ("global_batch", "seq_len", "micro_batch"):
-            require(getattr(self, field) > 0, f"Run.{field}", getattr(self, field), "a positive integer")
+        for name in ("global_batch", "seq_len", "micro_batch"):
+            require(getattr(self, name) > 0, f"Run.{name}", getattr(self, name), "a positive integer")
         require(self.seed >= 0, "Run.seed", self.seed, "0 or more")
         require(self.grad_clip > 0, "Run.grad_clip", self.grad_clip, "positive")
-        require(self.precision in ("fp32", "bf16"), "Run.precision", self.precision, "fp32 or bf16")
+        require(self.precision in get_args(Precision), "Run.precision", self.precision, "fp32, bf16 or pure_bf16")
         require(self.zero_stage in (0, 1, 2, 3), "Run.zero_stage", self.zero_stage, "0, 1, 2 or 3")
         # DeepSpeed keeps fp32 masters of bf16 weights, and fp32 sums of their gradients, from stage 1 on.
-        require(
-            self.precision == "fp32" or self.zero_stage > 0, "Run.zero_stage", self.zero_stage, "1 or more with bf16"
-        )
+        staged = self.precision != "bf16" or self.zero_stage > 0
+        require(staged, "Run.zero_stage", self.zero_stage, "1 or more with bf16")
+        require(0 <= self.attention_dropout < 1, "Run.attention_dropout", self.attention_dropout, "in [0, 1)")
         require(self.tokenizer is None or isinstance(self.tokenizer, str), "Run.tokenizer", self.tokenizer, "a name")
         if self.branch is not None:
             ends = self.budget.unit != "tokens" or self.branch.at_tokens < self.budget.amount
@@ -232,7 +296,10 @@ class Run:
         optim = "" if isinstance(self.optim, LionW) else "-adamw"
         # A run that is never cooled down exists to be branched from.
         trunk = "trunk-" if isinstance(self.schedule, Trapezoid) and self.schedule.cooldown == 0 else ""
-        parts = [self.method.label() + optim, f"lr{number(self.optim.lr)}", trunk + self.budget.label()]
+        extra = "-purebf16" if self.precision == "pure_bf16" else ""
+        extra += f"-wd{number(self.optim.weight_decay)}" if self.optim.weight_decay > WD_UNNAMED else ""
+        extra += f"-ad{number(self.attention_dropout)}" if self.attention_dropout else ""
+        parts = [self.method.label() + optim, f"lr{number(self.optim.lr)}{extra}", trunk + self.budget.label()]
         return f"{self.study}/{'-'.join(parts)}-s{self.seed}"
 
     def steps(self, amount: float, *, sequences_per_epoch: int) -> int:
@@ -244,7 +311,7 @@ class Run:
 
     def digest(self) -> str:
         """Eight hex digits over everything that decides the weights; evals are left out."""
-        content = {k: v for k, v in encode(self).items() if k != "evals"}
+        content = {k: v for k, v in encode(self, sparse=True).items() if k != "evals"}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -266,12 +333,18 @@ def number(value: float) -> str:
     return f"{value:g}"
 
 
-def encode(value: Any) -> Any:
-    """Plain JSON values; a dataclass becomes a dict with its class under "kind"."""
+def encode(value: Any, *, sparse: bool = False) -> Any:
+    """Plain JSON values; a dataclass becomes a dict with its class under "kind".
+
+    `sparse` leaves out what was added later and stands at its default, which keeps digests.
+    """
     if is_dataclass(value) and not isinstance(value, type):
-        return {"kind": type(value).__name__} | {f.name: encode(getattr(value, f.name)) for f in fields(value)}
+        kept = [
+            f for f in fields(value) if not (sparse and f.metadata.get("later") and getattr(value, f.name) == f.default)
+        ]
+        return {"kind": type(value).__name__} | {f.name: encode(getattr(value, f.name), sparse=sparse) for f in kept}
     if isinstance(value, (tuple, list)):
-        return [encode(v) for v in value]
+        return [encode(v, sparse=sparse) for v in value]
     return value
 
 
@@ -280,13 +353,3 @@ def _check_optim(optim: LionW | AdamW) -> None:
     require(0 < optim.lr < 10, f"{kind}.lr", optim.lr, "in (0, 10)")
     require(all(0 <= b < 1 for b in optim.betas), f"{kind}.betas", optim.betas, "two shares in [0, 1)")
     require(0 <= optim.weight_decay < 1, f"{kind}.weight_decay", optim.weight_decay, "in [0, 1)")
-
-
-def require(holds: bool, field: str, value: object, expected: str) -> None:
-    """Refuse a value out of range, by the name of its field and with what was expected.
-
-    Raises:
-        ValueError: unless `holds`.
-    """
-    if not holds:
-        raise ValueError(f"{field}={value!r}; expected {expected}")

@@ -17,12 +17,13 @@ from replication.config import (
     LoRA,
     Run,
     Source,
+    Speed,
     Trapezoid,
 )
 from replication.specs import Choice, Code, HeldOut, Maths, Shots
 
 _KINDS: tuple[type, ...] = (
-    Source, CPT, IFT, Full, LoRA, LionW, AdamW, Trapezoid, Cosine, Budget, Branch, Run,
+    Source, CPT, IFT, Full, LoRA, LionW, AdamW, Trapezoid, Cosine, Budget, Branch, Speed, Run,
     Choice, Code, Maths, HeldOut, Shots,
 )  # fmt: skip
 

@@ -10,8 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from replication.config import Schedule, Task, require
+from replication.config import Precision, Schedule, Speed, Task, require
 from replication.specs import Eval
+
+
+@dataclass(frozen=True)
+class DataSize:
+    """How much a data set holds, for planning before anything is fetched: documents, tokens, and who says so."""
+
+    documents: int
+    tokens: float
+    source: str
 
 
 @dataclass(frozen=True)
@@ -19,6 +28,8 @@ class Setting:
     """One column of the paper's figures: data, lengths, batch and the rate of every arm.
 
     `lengths` are tokens for CPT and epochs for IFT. `rates` pairs an arm's label ("full", "r16") with its rate.
+    `separate` is False where one run is scored at every length, as the paper's Tulu mix was. `tokenizer` and
+    `weight_decay` stand in for the scale's where they are given. `target_loss` is "" where no held-out loss is asked.
     """
 
     regime: Literal["cpt", "ift"]
@@ -33,6 +44,10 @@ class Setting:
     seq_len: int
     target: str
     target_loss: str
+    tokenizer: str | None = None
+    weight_decay: float | None = None
+    separate: bool = True
+    size: DataSize | None = None
 
     def __post_init__(self) -> None:
         require(len(self.lengths) > 0, "Setting.lengths", self.lengths, "at least one length")
@@ -51,8 +66,9 @@ class Scale:
     """A size at which the whole study runs: model, data, lengths, rates and questions. A value, no code.
 
     `forgetting` names the choice evals whose unweighted mean is the forgetting score, `source_loss` the held-out
-    loss on what the base was trained on (the second forgetting axis); a scale without settings has none (""). `engine`
-    answers the evals: transformers for models so small that starting vLLM costs more than the work.
+    loss on what the base was trained on (the second forgetting axis); "" where there is none. `engine`
+    answers the evals: transformers for models so small that starting vLLM costs more than the work. `gpus` is the
+    number that a run of the scale is planned for, 0 for a CPU.
     """
 
     name: str
@@ -66,19 +82,21 @@ class Scale:
     weight_decay: float = 0.0
     dropout: float = 0.05
     tokenizer: str | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     zero_stage: Literal[0, 1, 2, 3] = 0
     workers: int = 1
     threads: int | None = None
     sweep_rates: tuple[tuple[str, tuple[float, ...]], ...] = ()
     engine: Literal["transformers", "vllm"] = "transformers"
+    speed: Speed = Speed()
+    gpus: int = 0
 
     def __post_init__(self) -> None:
         names = [e.name for e in self.evals]
         require(len(set(names)) == len(names), "Scale.evals", names, "names that differ")
         asked = {*self.forgetting, *([self.source_loss] if self.settings else [])}
         asked |= {n for _, s in self.settings for n in (s.target, s.target_loss)}
-        missing = sorted(asked - set(names))
+        missing = sorted(asked - {"", *names})
         require(not missing, "Scale.evals", names, f"an eval for each of {missing}")
 
     def eval(self, name: str) -> Eval:

@@ -56,7 +56,7 @@ def fingerprint(source: Source) -> str:
 
     Local files and generated rows are hashed by content; a hub id by its name and revision, so pin the revision.
     """
-    identity = {k: v for k, v in encode(source).items() if k != "where"}
+    identity = {k: v for k, v in encode(source, sparse=True).items() if k != "where"}
     place = resolve(source.where)
     if source.where.startswith("python:"):
         content = _hash(json.dumps(row, sort_keys=True).encode() for row in _generated(source.where))
