@@ -1,4 +1,4 @@
-"""`python -m experiments list | show | plan | run | evaluate | status | collect | doctor`."""
+"""`python -m experiments list | show | plan | prepare | run | evaluate | status | submit | collect | publish | doctor`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from experiments import collect, plan, published, scales, schedule, scoring, studies
+from experiments import collect, plan, prepare, publish, published, scales, schedule, scoring, studies, submit
 from experiments.jobs import one_line, quiet
 from replication.config import Run, encode
 from replication.runs import RunDir, find_runs, folder_of
@@ -182,7 +183,14 @@ def _collect(options: argparse.Namespace) -> int:
     return 0
 
 
+def _module(module: Any) -> Callable[[argparse.Namespace], int]:
+    """A command that lives in a module of its own: HELP, arguments(parser), run(options, scale)."""
+    return lambda options: module.run(options, scales.load(options.scale))
+
+
+MODULES = {"prepare": prepare, "submit": submit, "publish": publish}
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    **{name: _module(module) for name, module in MODULES.items()},
     "list": _list,
     "show": _show,
     "plan": _plan,
@@ -296,6 +304,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--rescore", action="store_true", help="generate nothing: print kept scores under each published convention"
     )
+    for name, module in MODULES.items():
+        module.arguments(commands.add_parser(name, parents=[shared, many], help=module.HELP))
     commands.add_parser("status", parents=[shared], help="where every run stands")
     gather = commands.add_parser("collect", parents=[shared], help="write the result tables from complete runs")
     gather.add_argument("--into", type=Path, default=Path("experiments/results"), help="(default experiments/results)")
