@@ -1,4 +1,4 @@
-"""`python -m experiments list | show | plan | prepare | run | evaluate | status | submit | collect | publish | doctor`."""
+"""Studies as commands: list, show, plan, prepare, run, evaluate, status, submit, collect, publish, doctor."""
 
 from __future__ import annotations
 
