@@ -17,7 +17,8 @@ study: .venv/installed
 	$(PY) -m paper_figures --scale $(SCALE) --results $(RUNS)/results --analysis $(RUNS)/analysis --out $(RUNS)/figures $(REFERENCE)
 
 test: .venv/installed-dev
-	$(PY) -m pytest -n 2
+	$(PY) -m pytest -n 2 -m 'not slurm'
+	$(PY) -m pytest -m slurm
 
 # The engine for larger models; its tests run where it is installed.
 vllm: .venv/installed-vllm

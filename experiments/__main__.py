@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -12,21 +13,38 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments import collect, plan, prepare, publish, published, scales, schedule, scoring, studies, submit
+from experiments import (
+    collect,
+    grid,
+    plan,
+    prepare,
+    publish,
+    published,
+    scales,
+    schedule,
+    scoring,
+    status,
+    studies,
+    submit,
+)
 from experiments.jobs import one_line, quiet
+from replication import preemption, ranks
 from replication.config import Run, encode
-from replication.runs import RunDir, find_runs, folder_of
+from replication.runs import find_runs, folder_of
 from replication.scale import Scale
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 1 a run failed, 2 the request cannot be carried out."""
+    """Exit status: 0 done, 1 a run failed, 2 the request cannot be carried out, 75 preempted: try again later."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     # The doctor reads its own options: argparse keeps none that start with a dash for a subcommand's rest.
     options = _parser().parse_args(given[:1] if given[:1] == ["doctor"] else given)
     options.rest = given[1:]
     try:
         return int(COMMANDS[options.command](options))
+    except preemption.Preempted as left:
+        print(f"experiments: {one_line(left)}; the same command continues", file=sys.stderr)
+        return preemption.EXIT_STATUS
     except (ValueError, FileNotFoundError) as error:
         print(f"experiments: {one_line(error)}", file=sys.stderr)
         return 2
@@ -63,8 +81,7 @@ def _show(options: argparse.Namespace) -> int:
 
 def _plan(options: argparse.Namespace) -> int:
     scale = scales.load(options.scale)
-    rows = plan.rows(_chosen(options, scale))
-    print(json.dumps(rows, indent=1) if options.json else plan.table(rows))
+    print(plan.report(_chosen(options, scale), scale, options))
     return 0
 
 
@@ -83,21 +100,25 @@ def _run(options: argparse.Namespace) -> int:
         root,
         workers=options.workers or scale.workers,
         with_evals=at_once,
-        with_base=at_once and not options.set,
+        with_base=at_once and not options.set and options.index is None,
     )
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        ended = schedule.inline(asked)
-        if not at_once and not options.no_eval and os.environ.get("RANK", "0") == "0":
-            print(
-                f"trained; score by one process: python -m experiments evaluate {options.study} --engine {engine} ..."
-            )
-    else:
-        began = time.monotonic()
-        ended = schedule.execute(asked)
-        trained = [run for run in runs if folder_of(run, root).status == "complete"]
-        if not at_once and not options.no_eval:
-            ended += scoring.score_runs(trained, scale, root, engine=engine, with_base=not options.set)
-        print(f"{len(ended)} jobs in {(time.monotonic() - began) / 60:.1f} min, under {root / scale.name}")
+    if ranks.world() > 1 or options.index is not None:
+        return _run_here(options, asked)
+    began = time.monotonic()
+    ended = schedule.execute(asked)
+    trained = [run for run in runs if folder_of(run, root).status == "complete"]
+    if not at_once and not options.no_eval:
+        ended += scoring.score_runs(trained, scale, root, engine=engine, with_base=not options.set)
+    print(f"{len(ended)} jobs in {(time.monotonic() - began) / 60:.1f} min, under {root / scale.name}")
+    return _report_failures([done for done in ended if done.error])
+
+
+def _run_here(options: argparse.Namespace, asked: schedule.Order) -> int:
+    """One run after the other in this process, which may be one rank of many and may be told to leave."""
+    preemption.listen()
+    ended = schedule.inline(asked)
+    if not asked.with_evals and not options.no_eval and ranks.rank() == 0:
+        print(f"trained; score by one process: python -m experiments evaluate {options.study} ...")
     return _report_failures([done for done in ended if done.error])
 
 
@@ -127,11 +148,23 @@ def _evaluate(options: argparse.Namespace) -> int:
             f"train them with `python -m experiments run {options.study} --scale {options.scale}`"
         )
     engine = options.engine or scale.engine
-    if engine == "vllm":
-        ended = scoring.score_runs(runs, scale, root, engine=engine, with_base=not options.set)
+    # The base is scored once, by the grid's first point.
+    with_base = not options.set and not options.index
+    if options.index is not None:
+        _leave_when_told()
+    # One engine for all, or one process that a signal reaches; else several side by side.
+    if engine == "vllm" or options.index is not None:
+        ended = scoring.score_runs(runs, scale, root, engine=engine, with_base=with_base)
     else:
-        ended = schedule.execute(schedule.Order(runs, scale, root, workers=options.workers or scale.workers))
+        workers = options.workers or scale.workers
+        ended = schedule.execute(schedule.Order(runs, scale, root, workers=workers, with_base=with_base))
     return _report_failures([done for done in ended if done.error])
+
+
+def _leave_when_told() -> None:
+    """At SIGTERM or SIGUSR1 leave at once with the exit status of preemption: every answer is on the disk already."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda number, frame: os._exit(preemption.EXIT_STATUS))
 
 
 def _rescore(options: argparse.Namespace, scale: Scale) -> int:
@@ -169,9 +202,7 @@ def _status(options: argparse.Namespace) -> int:
     if not folders:
         print(f"no runs under {options.runs / scale.name}")
         return 0
-    for folder in folders:
-        known = folder.manifest
-        print(f"{known['status']:9s} {_step(folder):>11s}  {known['name']:56s} {known['error'] or ''}")
+    print(status.table(folders))
     return 0
 
 
@@ -218,7 +249,11 @@ def _chosen(options: argparse.Namespace, scale: Scale) -> list[Run]:
             else replace(run, branch=replace(run.branch, parent=renamed[run.branch.parent].name()))
             for run in renamed.values()
         ]
-    return _distinct(runs)
+    runs = _distinct(runs)
+    method, index = getattr(options, "method", None), getattr(options, "index", None)
+    if index is not None:
+        return list(grid.point(runs, method, index))
+    return [run for family in grid.points(runs, method) for run in family] if method else runs
 
 
 def _distinct(runs: list[Run]) -> list[Run]:
@@ -246,13 +281,6 @@ def _named(name: str, scale: Scale, seeds: int) -> Run:
             if run.name() == name:
                 return run
     raise ValueError(f"no study or run {name!r} at scale {scale.name!r}; see `python -m experiments list`")
-
-
-def _step(folder: RunDir) -> str:
-    last = folder.path / "metrics.jsonl"
-    lines = [line for line in last.read_text().splitlines() if line.endswith("}")] if last.is_file() else []
-    step = json.loads(lines[-1])["step"] if lines else 0
-    return f"{step}/{folder.manifest.get('steps', '?')}"
 
 
 def _report_failures(failed: list[schedule.Done]) -> int:
@@ -291,11 +319,15 @@ def _parser() -> argparse.ArgumentParser:
     shelf.add_argument("--branch", default="main", help='branch to score, or "all" (default main)')
     shelf.add_argument("--copies", type=Path, help="folder with copies in the hub's layout, in place of the hub")
     shelf.add_argument("--base", help="the base model beside them: a folder or a hub id (default: the scale's)")
+    part = work.add_argument_group("grid", "a part of the study's grid; a point is a run, or a trunk with its branches")
+    part.add_argument("--method", choices=("full", "lora"), help="full fine-tuning or LoRA alone")
+    part.add_argument("--index", type=int, help="one grid point alone, in this process or these ranks, from 0 on")
     commands.add_parser("list", parents=[shared], help="studies of a scale, with their question")
     show = commands.add_parser("show", parents=[shared, many], help="the runs of a study, or all of one run")
     show.add_argument("name", help="a study or the name of a run")
     planned = commands.add_parser("plan", parents=[shared, many, some], help="what a study would train; trains nothing")
     planned.add_argument("--json", action="store_true", help="machine-readable")
+    plan.arguments(planned)
     run = commands.add_parser("run", parents=[shared, many, some, work], help="train and score; continues what stands")
     run.add_argument("--no-eval", action="store_true", help="train only")
     evaluate = commands.add_parser(

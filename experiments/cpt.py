@@ -19,7 +19,7 @@ from replication.scale import Scale, Setting
 
 def runs(scale: Scale, study: str, setting: Setting, seed: int) -> list[Run]:
     """Trunk and branches of every arm of a CPT setting."""
-    return [run for arm in arms(scale) for run in _of_arm(base_run(scale, study, setting, arm, seed), setting)]
+    return [run for arm in arms(scale, setting) for run in _of_arm(base_run(scale, study, setting, arm, seed), setting)]
 
 
 def _of_arm(run: Run, setting: Setting) -> list[Run]:

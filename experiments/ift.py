@@ -16,10 +16,10 @@ def runs(scale: Scale, study: str, setting: Setting, seed: int) -> list[Run]:
     """One run per arm and length of an IFT setting; one per arm, with a ladder, where lengths are not separate."""
     if not setting.separate:
         longest = Budget(max(setting.lengths), "epochs")
-        bases = [base_run(scale, study, setting, arm, seed) for arm in arms(scale)]
+        bases = [base_run(scale, study, setting, arm, seed) for arm in arms(scale, setting)]
         return [replace(run, budget=longest, ladder=setting.lengths) for run in bases]
     return [
         replace(base_run(scale, study, setting, arm, seed), budget=Budget(epochs, "epochs"))
-        for arm in arms(scale)
+        for arm in arms(scale, setting)
         for epochs in setting.lengths
     ]

@@ -102,7 +102,8 @@ def score(run: Run, evals: tuple[Eval, ...], root: Path) -> Done:
     folder = folder_of(run, root)
     try:
         if evals:
-            evaluate.score(evaluate.of_run(run, folder, evals), root, watch=_tell_answers)
+            for candidate in evaluate.on_its_way(run, folder, evals):
+                evaluate.score(candidate, root, watch=_tell_answers)
     except (ValueError, RuntimeError, OSError) as error:
         return Done(run.name(), error=one_line(error))
     return Done(run.name(), eval_seconds=time.monotonic() - began, summary=summary(folder.path))

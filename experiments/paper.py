@@ -1,5 +1,6 @@
 """Numbers of the paper (arXiv 2405.09673 v2) as data, each with the table, figure or line that it stands in.
 
+Scores and memory are here, hyperparameters in `paper_settings.py`: these two files hold every number of the paper.
 Scores are one model per condition, without seeds or intervals; the tables below are copied as printed. The base has
 no row in them: its scores are read off the pixels of Figures 1 and 2, only GSM8K's is also in the text.
 """
@@ -9,12 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Setting = Literal["cpt_code", "cpt_math", "ift_code", "ift_math"]
+Setting = Literal["cpt_code", "cpt_math", "ift_code", "ift_math", "ift_mix"]
 Method = Literal["base", "full", "r16", "r64", "r256"]
-Quantity = Literal["humaneval", "gsm8k", "forgetting"]
+Quantity = Literal["humaneval", "gsm8k", "forgetting", "mt_bench", "mmlu"]
 Unit = Literal["tokens", "epochs"]
 
+# The settings of the main comparison. The Tulu mix (appendix C) stands beside it.
 UNITS: dict[Setting, Unit] = {"cpt_code": "tokens", "cpt_math": "tokens", "ift_code": "epochs", "ift_math": "epochs"}
+MIX: Setting = "ift_mix"
 
 # ---------------------------------------------------------------- benchmarks (section 4.1; sizes of the data sets)
 
@@ -117,11 +120,48 @@ r256    .613  .607  .599  .584  .567
 FT      .598  .599  .590  .572  .559
 """
 
+# Table S9 is a heading. Tulu-v2-mix IFT, by epochs of one run: MT-bench, judged by GPT-4
+S10 = """
+        2      4      6
+r16     5.681  5.997  5.712
+r64     5.597  5.725  5.944
+r256    5.788  5.834  5.894
+FT      5.825  5.838  5.862
+"""
+
+# Tulu-v2-mix IFT, MMLU, by epochs
+S11 = """
+        2     4     6
+r16     .491  .502  .504
+r64     .503  .509  .504
+r256    .502  .496  .492
+FT      .507  .504  .502
+"""
+
+# Tulu-v2-mix IFT, GSM8K, by epochs
+S12 = """
+        2     4     6
+r16     .251  .275  .280
+r64     .285  .270  .295
+r256    .296  .335  .301
+FT      .324  .291  .303
+"""
+
+# Tulu-v2-mix IFT, forgetting average, by epochs
+S13 = """
+        2     4     6
+r16     .650  .657  .657
+r64     .649  .655  .647
+r256    .653  .649  .629
+FT      .660  .652  .621
+"""
+
 # The dashed line of the figures.
 BASE: dict[Quantity, tuple[float, str]] = {
     "humaneval": (0.138, "Figure 1 A and B, read off the pixels"),
     "gsm8k": (0.145, "Figure 1 C and D, read off the pixels; also in the text"),
     "forgetting": (0.671, "Figure 2, read off the pixels"),
+    "mt_bench": (2.74, "Appendix C, taken there from the MT-bench paper"),
 }
 
 _ROWS: dict[str, Method] = {"r16": "r16", "r64": "r64", "r256": "r256", "FT": "full"}
@@ -146,7 +186,7 @@ def lengths(setting: Setting) -> tuple[float, ...]:
 
 def _table(name: str, text: str, setting: Setting, quantity: Quantity) -> tuple[Reported, ...]:
     head, *rows = (line.split() for line in text.strip().splitlines())
-    unit = UNITS[setting]
+    unit = UNITS.get(setting, "epochs")
     size = {"tokens": 1e9, "epochs": 1}[unit]
     return tuple(
         Reported(setting, _ROWS[label], float(length) * size, unit, quantity, float(value), f"Table {name}")
@@ -156,7 +196,7 @@ def _table(name: str, text: str, setting: Setting, quantity: Quantity) -> tuple[
 
 
 def _base(setting: Setting, quantity: Quantity) -> Reported:
-    return Reported(setting, "base", 0, UNITS[setting], quantity, *BASE[quantity])
+    return Reported(setting, "base", 0, UNITS.get(setting, "epochs"), quantity, *BASE[quantity])
 
 
 REPORTED: tuple[Reported, ...] = (
@@ -168,6 +208,10 @@ REPORTED: tuple[Reported, ...] = (
     *_table("S6", S6, "ift_code", "forgetting"),
     *_table("S7", S7, "ift_math", "gsm8k"),
     *_table("S8", S8, "ift_math", "forgetting"),
+    *_table("S10", S10, MIX, "mt_bench"),
+    *_table("S11", S11, MIX, "mmlu"),
+    *_table("S12", S12, MIX, "gsm8k"),
+    *_table("S13", S13, MIX, "forgetting"),
     _base("cpt_code", "humaneval"),
     _base("cpt_code", "forgetting"),
     _base("cpt_math", "gsm8k"),
@@ -176,7 +220,68 @@ REPORTED: tuple[Reported, ...] = (
     _base("ift_code", "forgetting"),
     _base("ift_math", "gsm8k"),
     _base("ift_math", "forgetting"),
+    _base(MIX, "mt_bench"),
 )
 _BY_KEY: dict[tuple[Setting, str, float, Quantity], Reported] = {
     (row.setting, row.method, row.length, row.quantity): row for row in REPORTED
 }
+
+# ---------------------------------------------------------------- memory (appendix H), without activations
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Weights, gradients and optimiser state of one GPU, in 1e9 bytes; `parameters` of the model. LoRA trains 1 %."""
+
+    parameters: float
+    optimizer: Literal["adam", "lion"]
+    lora: bool
+    gpus: int
+    gigabytes: float
+    source: str
+
+
+# 7B
+S14 = """
+             1      8      16     32     64
+Adam         112    14     7      3.5    1.75
+Adam+LoRA    15.12  1.89   .945   .4725  .236
+Lion         84     10.5   5.25   2.625  1.3125
+Lion+LoRA    14.84  1.855  .9275  .464   .232
+"""
+
+# 70B
+S15 = """
+             1      8      16     32     64
+Adam         1120   140    70     35     17.5
+Adam+LoRA    151.2  18.9   9.45   4.725  2.36
+Lion         840    105    52.5   26.25  13.125
+Lion+LoRA    148.4  18.55  9.275  4.64   2.32
+"""
+
+# 405B
+S16 = """
+             1      8        16      32       64      128     256
+Adam         6480   810      405     202.5    101.25  50.625  25.3
+Adam+LoRA    874.8  109.35   54.65   27.34    13.67   6.83    3.42
+Lion         4860   607.5    303.75  151.875  75.94   37.97   18.98
+Lion+LoRA    858.6  107.325  53.66   26.83    13.42   6.71    3.35
+"""
+
+
+def _memory(name: str, text: str, parameters: float) -> tuple[Footprint, ...]:
+    head, *rows = (line.split() for line in text.strip().splitlines())
+    found = []
+    for label, *values in rows:
+        optimizer: Literal["adam", "lion"] = "adam" if label.startswith("Adam") else "lion"
+        for gpus, value in zip(head, values, strict=True):
+            lora = label.endswith("+LoRA")
+            found.append(Footprint(parameters, optimizer, lora, int(gpus), float(value), f"Table {name}"))
+    return tuple(found)
+
+
+MEMORY: tuple[Footprint, ...] = (
+    *_memory("S14", S14, 7e9),
+    *_memory("S15", S15, 70e9),
+    *_memory("S16", S16, 405e9),
+)

@@ -1,4 +1,7 @@
-"""The sizes at which the study runs. A scale is a value: model, data, lengths, rates and questions, and no code."""
+"""The sizes at which the study runs. A scale is a value: model, data, lengths, rates and questions, and no code.
+
+The pocket scale is here, the others in `desk.py` and `paper_scale.py`.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ import runpy
 from pathlib import Path
 from typing import Literal
 
-from experiments import published
-from replication import suite
+from experiments.desk import DESK
+from experiments.paper_scale import PAPER, PAPER_V1
 from replication.config import CPT, IFT, Cosine, Source, Trapezoid
 from replication.scale import Scale, Setting
 from replication.specs import Choice, Code, HeldOut, Maths
@@ -103,19 +106,7 @@ POCKET = Scale(
     sweep_rates=SWEEP,
 )
 
-# The paper's base and benchmarks, for its published checkpoints; its training settings are still to come.
-PAPER = Scale(
-    name="paper",
-    model=published.BASE,
-    ranks=(16, 64, 256),
-    settings=(),
-    evals=tuple(suite.benchmarks("paper")[name] for name in ("humaneval", "gsm8k", *suite.FORGETTING)),
-    forgetting=suite.FORGETTING,
-    source_loss="",
-    engine="vllm",
-)
-
-SCALES = {"pocket": POCKET, "paper": PAPER}
+SCALES = {"pocket": POCKET, "desk": DESK, "paper": PAPER, "paper_v1": PAPER_V1}
 
 
 def load(name: str) -> Scale:

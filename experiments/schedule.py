@@ -18,8 +18,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from experiments import jobs
+from experiments import jobs, logs
 from experiments.jobs import Done
+from replication import ranks
 from replication.config import Run
 from replication.runs import folder_of
 from replication.scale import Scale
@@ -97,13 +98,22 @@ _BAR = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps [{elapsed}{po
 
 
 def inline(order: Order) -> list[Done]:
-    """Run one after the other in this process: what every rank of a launcher (torchrun, srun) does."""
+    """Run one after the other in this process: what every rank of a launcher (torchrun, srun) does.
+
+    The first failure ends it: other ranks may be anywhere, and a trunk's branches need the trunk.
+    """
     from replication.train import train
 
-    first = int(os.environ.get("RANK", "0")) == 0
-    ended = []
+    jobs.quiet()
+    first = ranks.rank() == 0
+    ended: list[Done] = []
     for run in order.runs:
-        train(run, order.root, watch=_print_progress if first else None)
+        folder = folder_of(run, order.root)
+        try:
+            with logs.kept(folder.path):
+                train(run, order.root, watch=_print_progress if first else None)
+        except (ValueError, RuntimeError, OSError) as error:
+            return [*ended, Done(run.name(), error=jobs.one_line(error))]
         if first:
             ended.append(jobs.score(run, order.evals(run), order.root))
     return ended

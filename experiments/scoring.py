@@ -41,13 +41,13 @@ class Shelf:
 
 def score_runs(runs: Sequence[Run], scale: Scale, root: Path, *, engine: Engine, with_base: bool) -> list[Done]:
     """Score the base and trained runs on what is missing, all by one engine."""
-    from replication.evaluate import of_run
+    from replication.evaluate import on_its_way
 
     def listed() -> Iterator[Candidate]:
         if with_base:
             yield jobs.base(scale, root)
         for run in runs:
-            yield of_run(run, folder_of(run, root), [scale.eval(name) for name in run.evals])
+            yield from on_its_way(run, folder_of(run, root), [scale.eval(name) for name in run.evals])
 
     return _score(list(listed()), root, engine)
 

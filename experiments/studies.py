@@ -1,4 +1,5 @@
-"""From a study's name to its runs. The settings of the scale are studies; so is the sweep over their rates."""
+"""From a study's name to its runs. The settings of the scale are studies; so are the sweep over their rates and the
+ablations that the scale names."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from experiments import cpt, ift, sweeps
+from experiments import ablations, cpt, ift, sweeps
 from replication.config import Run
 from replication.scale import Scale
 
@@ -20,10 +21,13 @@ def names(scale: Scale) -> dict[str, str]:
     settings = {name: f"{setting.title}: does LoRA learn less and forget less?" for name, setting in scale.settings}
     if not settings:
         return {}
+    judge = "held-out target loss" if any(setting.target_loss for _, setting in scale.settings) else "target score"
+    sweep = {SWEEP: f"which learning rate suits each arm, by {judge}?"} if scale.sweep_rates else {}
     return {
         MAIN: "all settings below: the paper's figures 1, 2, 3, 5, 6",
         **settings,
-        SWEEP: "which learning rate suits each arm, by held-out target loss?",
+        **sweep,
+        **ablations.names(scale),
     }
 
 
@@ -40,6 +44,8 @@ def runs(study: str, scale: Scale, *, seeds: int) -> list[Run]:
         raise ValueError(f"no study {study!r} at scale {scale.name!r}; there are {', '.join(known)}")
     if study == SWEEP:
         return [run for seed in range(seeds) for run in sweeps.runs(scale, seed)]
+    if study in scale.ablations:
+        return [run for seed in range(seeds) for run in ablations.runs(study, scale, seed)]
     kinds = {"cpt": cpt.runs, "ift": ift.runs}
     return [
         run

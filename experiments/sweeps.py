@@ -11,25 +11,34 @@ from dataclasses import replace
 
 from experiments.arms import arms, base_run
 from replication.config import Run
-from replication.scale import Scale
+from replication.scale import Scale, Setting
 
 SUFFIX = ".learning_rates"
 FIRST_SEED = 100
 
 
 def runs(scale: Scale, seed: int) -> list[Run]:
-    """Every arm of every setting at every rate of its sweep, at the setting's middle length, cooldown included."""
+    """Every arm of every setting at every rate of its sweep, cooldown included.
+
+    The length is the setting's `sweep_length`, else its middle length.
+    """
     found = []
-    rates = dict(scale.sweep_rates)
     for study, setting in scale.settings:
         middle = sorted(setting.lengths)[len(setting.lengths) // 2]
-        for arm in arms(scale):
-            for lr in rates.get(f"{setting.regime}/{arm}", ()):
+        length = middle if setting.sweep_length is None else setting.sweep_length
+        for arm in arms(scale, setting):
+            for lr in rates(scale, study, setting, arm):
                 run = base_run(scale, study + SUFFIX, setting, arm, FIRST_SEED + seed, lr=lr)
-                found.append(replace(run, budget=replace(run.budget, amount=middle)))
+                found.append(replace(run, budget=replace(run.budget, amount=length)))
     return found
 
 
+def rates(scale: Scale, name: str, setting: Setting, arm: str) -> tuple[float, ...]:
+    """The rates at which an arm is swept: those of its setting ("ift_code/r16"), else of its regime ("ift/r16")."""
+    swept = dict(scale.sweep_rates)
+    return swept.get(f"{name}/{arm}", swept.get(f"{setting.regime}/{arm}", ()))
+
+
 def setting_of(study: str) -> str:
-    """The setting whose rates a sweep study compares; a setting is its own."""
-    return study.removesuffix(SUFFIX)
+    """The setting that a sweep or an ablation varies ("ift_code.alpha"); a setting is its own."""
+    return study.split(".")[0]

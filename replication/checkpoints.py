@@ -4,7 +4,11 @@ A checkpoint is a folder that appears whole or not at all:
 
     step_000193/   adapter_model.safetensors + adapter_config.json, or model.safetensors + config.json
                    meta.json   step and tokens
-                   resume/     optimiser state and counters; only while something may still continue from here
+                   resume/     masters and optimiser state (state.py); only while something may continue from here
+
+Weights are written as the masters are: in fp32, also where training computed in bf16. A change of 1e-5 is lost in a
+bf16 file, and what is measured on such a file is the rounding (pitfall 23). A checkpoint that only a resume needs has
+no weights beside its state: it is on disk in seconds.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -53,29 +57,49 @@ def ladder(run: Run, *, sequences_per_epoch: int) -> dict[int, bool]:
     return {total: False} | rungs
 
 
-def save(folder: RunDir, engine: Engine, meta: Meta, *, resumable: bool) -> Path:
+def save(folder: RunDir, engine: Engine, meta: Meta, *, weights: bool, resumable: bool) -> Path:
     """Write a checkpoint and read it back; it appears under its name only when whole. Every rank calls this."""
     path = folder.checkpoint(meta.step)
     partial = path.with_name(path.name + ".partial")
     first = torch.distributed.get_rank() == 0
-    state = engine.full_state()
     with _naming_full_disk(partial):
         if first:
             shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            _export(partial, engine, state)
+            (partial / "resume").mkdir(parents=True)
         torch.distributed.barrier()
-        check(partial, engine)
         if resumable:
             engine.save(partial / "resume")
+        if weights:
+            _export(partial, engine, first=first)
         torch.distributed.barrier()
         if first:
+            if not resumable:
+                (partial / "resume").rmdir()
             write_json(partial / "meta.json", asdict(meta))
     if first:
         shutil.rmtree(path, ignore_errors=True)
         partial.rename(path)
     torch.distributed.barrier()
     return path
+
+
+def _export(partial: Path, engine: Engine, *, first: bool) -> None:
+    """Gather the trained weights, one after the other; the first rank keeps, writes and reads them back."""
+    gathered: dict[str, torch.Tensor] = {}
+    for name, value in engine.weights():
+        if first:
+            gathered[name] = value.to("cpu", copy=True)
+    if first:
+        frozen = {name: b for name, b in engine.model.state_dict().items() if name in _persistent_buffers(engine.model)}
+        engine.model.save_pretrained(str(partial), state_dict=gathered | frozen)  # type: ignore[operator]
+        # PEFT adds a model card full of placeholders.
+        (partial / "README.md").unlink(missing_ok=True)
+        check(partial, gathered)
+
+
+def _persistent_buffers(model: torch.nn.Module) -> set[str]:
+    """Names of what a model stores beside its parameters."""
+    return set(model.state_dict()) & {name for name, _ in model.named_buffers()}
 
 
 @contextlib.contextmanager
@@ -96,37 +120,36 @@ def _naming_full_disk(partial: Path) -> Iterator[None]:
         raise
 
 
-def check(path: Path, engine: Engine) -> None:
-    """Reload a checkpoint's weights: none empty, none missing, all finite, equal to what is in memory.
+def check(path: Path, live: Mapping[str, torch.Tensor]) -> None:
+    """Read a checkpoint's weights back: none empty, none missing, equal to what is in memory.
 
     ZeRO-3 with LoRA has a history of saving empty adapters after a training that looked fine (pitfall 5).
 
     Raises:
         RuntimeError: what differs.
     """
-    stored = read_weights(path)
-    for name, live in engine.weights():
-        key = name.replace(".default.", ".")
-        if key not in stored:
-            raise RuntimeError(f"checkpoint {path} lacks {key}")
-        if stored[key].numel() == 0 or not torch.equal(stored[key], live.to("cpu", stored[key].dtype)):
+    missing = {name.replace(".default.", "."): value for name, value in live.items()}
+    for key, stored in stored_weights(path):
+        value = missing.pop(key, None)
+        if value is not None and (stored.numel() == 0 or not torch.equal(stored, value)):
             raise RuntimeError(f"checkpoint {path} holds another value of {key} than training does")
+    if missing:
+        raise RuntimeError(f"checkpoint {path} lacks {min(missing)}")
 
 
-def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a checkpoint folder.
+def stored_weights(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """Name and value of every tensor of a checkpoint folder, one in memory at a time.
 
     Raises:
+        FileNotFoundError: the folder holds no weights.
         RuntimeError: a file is damaged; the message says how to mend it.
     """
-    tensors: dict[str, torch.Tensor] = {}
     files = sorted(path.glob("*.safetensors"))
     if not files:
         raise FileNotFoundError(f"{path} holds no weights (*.safetensors); {retrain(path)}")
     for file in files:
         with naming_damage(path, mend=retrain(path)), safe_open(file, framework="pt") as content:
-            tensors |= {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118
-    return tensors
+            yield from ((key, content.get_tensor(key)) for key in content.keys())  # noqa: SIM118
 
 
 def read_meta(path: Path) -> Meta:
@@ -154,9 +177,3 @@ def thin(folder: RunDir, keep: dict[int, bool]) -> None:
     for step, resumable in keep.items():
         if not resumable:
             shutil.rmtree(folder.checkpoint(step) / "resume", ignore_errors=True)
-
-
-def _export(path: Path, engine: Engine, state: dict[str, torch.Tensor] | None) -> None:
-    engine.model.save_pretrained(str(path), **({} if state is None else {"state_dict": state}))  # type: ignore[operator]
-    # PEFT adds a model card full of placeholders.
-    (path / "README.md").unlink(missing_ok=True)

@@ -180,10 +180,14 @@ class Trapezoid:
 
 @dataclass(frozen=True)
 class Cosine:
-    """Linear warm-up over the first `warmup` share of all steps, then a half cosine down to `floor` x lr."""
+    """Linear warm-up over the first `warmup` share of all steps, then a half cosine down to `floor` x lr.
+
+    `whole_steps` rounds the warm-up down to whole steps, as composer does.
+    """
 
     warmup: float = 0.1
     floor: float = 0.01
+    whole_steps: bool = later(False)
 
     def __post_init__(self) -> None:
         require(0 <= self.warmup < 1, "Cosine.warmup", self.warmup, "a share in [0, 1)")
@@ -279,7 +283,7 @@ class Run:
         require(self.precision in get_args(Precision), "Run.precision", self.precision, "fp32, bf16 or pure_bf16")
         require(self.zero_stage in (0, 1, 2, 3), "Run.zero_stage", self.zero_stage, "0, 1, 2 or 3")
         # DeepSpeed keeps fp32 masters of bf16 weights, and fp32 sums of their gradients, from stage 1 on.
-        staged = self.precision != "bf16" or self.zero_stage > 0
+        staged = self.precision == "fp32" or self.zero_stage > 0
         require(staged, "Run.zero_stage", self.zero_stage, "1 or more with bf16")
         require(0 <= self.attention_dropout < 1, "Run.attention_dropout", self.attention_dropout, "in [0, 1)")
         require(self.tokenizer is None or isinstance(self.tokenizer, str), "Run.tokenizer", self.tokenizer, "a name")

@@ -6,20 +6,21 @@ by the loop: losses arrive already divided by the global batch's count, so DeepS
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
-from replication import optim
+from replication import optim, ranks, state
 from replication.config import Run
 from replication.methods.attached import Attached
+
+SAMPLE = 4096  # weights of a parameter that `sample` looks at
 
 
 @dataclass(frozen=True)
@@ -69,39 +70,63 @@ class Engine:
             yield name, 0.0 if grad is None else float(grad.norm())
 
     def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Name and whole current value of every trainable parameter, on every rank."""
+        """Name and whole current value of every trainable parameter, in the masters' precision, on every rank."""
         for name, p in self.trainable.items():
-            with _gathered(p, self.zero_stage):
-                yield name, p.detach()
+            yield name, p.detach() if self.zero_stage == 0 else _gathered_master(p)
+
+    def sample(self) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """Copies of the first SAMPLE weights of this rank's pieces: as the forward pass reads them, and as masters."""
+        seen, masters = {}, {}
+        for piece in self.fragments():
+            p = self.trainable[piece.name]
+            shown = p.ds_tensor.data.view(-1) if self.zero_stage == 3 else p.data.view(-1)[piece.start :]  # type: ignore[attr-defined]
+            size = min(SAMPLE, piece.master.numel())
+            seen[piece.name], masters[piece.name] = shown[:size].clone(), piece.master[:size].clone()
+        return seen, masters
+
+    def fragments(self) -> list[state.Fragment]:
+        """This rank's pieces of the masters."""
+        return list(state.fragments(self.deepspeed.optimizer, self.trainable, self.zero_stage))
+
+    @torch.no_grad()
+    def set_masters(self, whole: Mapping[str, torch.Tensor]) -> None:
+        """Begin from these weights: the masters that DeepSpeed made of bf16 weights have lost what rounding took."""
+        for piece in self.fragments():
+            piece.master.copy_(whole[piece.name].reshape(-1)[piece.start : piece.start + piece.master.numel()])
 
     def save(self, folder: Path) -> None:
-        """Write weights, optimiser state and counters for `load`; every rank calls it."""
-        self.deepspeed.save_checkpoint(str(folder), tag="state", exclude_frozen_parameters=True)
+        """Write this rank's share of masters and optimiser state for `load`; every rank calls it."""
+        alone = self.zero_stage == 0
+        rank, world = (0, 1) if alone else (torch.distributed.get_rank(), torch.distributed.get_world_size())
+        if not alone or torch.distributed.get_rank() == 0:
+            state.save(folder, self.fragments(), self._optimiser, rank=rank, world=world)
 
+    @torch.no_grad()
     def load(self, folder: Path, *, mend: str) -> None:
-        """Continue from what `save` wrote; files of our own making, since DeepSpeed reads pickles.
+        """Continue from what `save` wrote on any number of ranks.
 
         Raises:
             FileNotFoundError: there is no state.
             RuntimeError: the state is damaged; the message ends with `mend`.
         """
-        if not (folder / "state").is_dir():
+        if not folder.is_dir():
             raise FileNotFoundError(f"{folder} holds no training state to continue from; {mend}")
         try:
-            self.deepspeed.load_checkpoint(str(folder), tag="state", load_module_strict=False)
-        except (RuntimeError, EOFError, AssertionError, KeyError, OSError, pickle.UnpicklingError) as error:
+            with state.opened(folder) as saved:
+                state.load(saved, self.fragments(), self._optimiser, self.trainable, stage=self.zero_stage)
+        except (SafetensorError, KeyError, ValueError, OSError) as error:
             reason = str(error).split("\n")[0] or type(error).__name__
             raise RuntimeError(f"the training state in {folder} is damaged ({reason}); {mend}") from error
-
-    def full_state(self) -> dict[str, torch.Tensor] | None:
-        """The whole state dict on rank 0 where ZeRO-3 has partitioned it, else None: the module has it."""
-        if self.zero_stage < 3:
-            return None
-        return self.deepspeed._zero3_consolidated_16bit_state_dict()
 
     def close(self) -> None:
         """Free the hooks and buffers, so that one process can train many runs."""
         self.deepspeed.destroy()
+
+    @property
+    def _optimiser(self) -> torch.optim.Optimizer:
+        """The optimiser below ZeRO's."""
+        found = self.deepspeed.optimizer
+        return found if self.zero_stage == 0 else found.optimizer
 
     def _norm_before_step(self) -> float | None:
         # Without ZeRO and in fp32 DeepSpeed clips without keeping the norm.
@@ -135,7 +160,10 @@ def start(run: Run, attached: Attached) -> Engine:
 
 
 def deepspeed_config(run: Run, world: int) -> dict[str, Any]:
-    """DeepSpeed's dictionary for a Run: fp32, or bf16 over fp32 masters with fp32 gradient accumulation."""
+    """DeepSpeed's dictionary for a Run: fp32, or bf16 over fp32 masters with fp32 gradient accumulation.
+
+    Pure bf16 has bf16 masters, which are no masters at all, and bf16 sums.
+    """
     accumulation = run.global_batch // (run.micro_batch * world)
     content: dict[str, Any] = {
         "train_batch_size": run.global_batch,
@@ -150,16 +178,30 @@ def deepspeed_config(run: Run, world: int) -> dict[str, Any]:
     }
     if run.precision == "bf16":
         content |= {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
+    if run.precision == "pure_bf16":
+        pure = {"enabled": True, "bf16_master_weights_and_grads": True, "bf16_optimizer_states": True}
+        content |= {"bf16": pure, "data_types": {"grad_accum_dtype": "bf16"}}
     return content
 
 
 def join_process_group() -> None:
-    """Join the launcher's process group (RANK, WORLD_SIZE), or form a group of one inside this process."""
+    """Join the launcher's process group (torchrun's variables, or Slurm's), or form a group of one in this process.
+
+    Raises:
+        RuntimeError: several ranks and no address to meet at.
+    """
     if torch.distributed.is_initialized():
         return
     _quiet_deepspeed()
     backend = "nccl" if torch.cuda.is_available() else "gloo"
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    who = {"RANK": ranks.rank(), "LOCAL_RANK": ranks.local_rank(), "WORLD_SIZE": ranks.world()}
+    if torch.cuda.is_available():
+        torch.cuda.set_device(who["LOCAL_RANK"])
+    if who["WORLD_SIZE"] > 1:
+        missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+        if missing:
+            raise RuntimeError(f"{who['WORLD_SIZE']} ranks and no {missing[0]}: start through slurm/*.sh or torchrun")
+        os.environ.update({name: str(value) for name, value in who.items()})
         torch.distributed.init_process_group(backend)
     else:
         os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
@@ -178,12 +220,10 @@ def _quiet_deepspeed() -> None:
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 
 
-def _gathered(p: torch.nn.Parameter, zero_stage: int) -> Any:
-    if zero_stage < 3:
-        return contextlib.nullcontext()
-    import deepspeed
+def _gathered_master(p: torch.nn.Parameter) -> torch.Tensor:
+    from deepspeed.utils import safe_get_full_fp32_param
 
-    return deepspeed.zero.GatheredParameters([p])
+    return safe_get_full_fp32_param(p).detach()
 
 
 def _gathered_gradient(p: torch.nn.Parameter) -> torch.Tensor | None:

@@ -17,7 +17,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,6 +99,17 @@ def of_run(run: Run, folder: RunDir, evals: Sequence[Eval]) -> Candidate:
     weights = Weights(locate(run.model), found[-1])
     step = read_meta(found[-1]).step
     return Candidate(folder, run.name(), step, weights, run.tokenizer or run.model, tuple(evals), run.seed)
+
+
+def on_its_way(run: Run, folder: RunDir, evals: Sequence[Eval]) -> list[Candidate]:
+    """Every kept checkpoint of a run with a ladder, as the paper scored its Tulu mix; else its last."""
+    last = of_run(run, folder, evals)
+    if not run.ladder:
+        return [last]
+    return [
+        replace(last, step=read_meta(path).step, weights=replace(last.weights, tuned=path))
+        for path in folder.checkpoints()
+    ]
 
 
 def of_model(

@@ -71,6 +71,16 @@ def check_moved(
         raise TrainingFailed(f"training did not move {shown}: {len(still)} of {len(before)} trainable tensors")
 
 
+def share_changed(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]) -> float:
+    """Share of all sampled elements that differ, 0 to 1.
+
+    A step of size 1e-5 leaves 85 % of bf16 weights of size .02 where they were, and 99 % at 1e-6 (pitfalls, section 5):
+    without fp32 masters such steps are lost; with them they add up until the rounded weight moves.
+    """
+    changed = sum(int((after[name] != value).sum()) for name, value in before.items())
+    return changed / max(1, sum(value.numel() for value in before.values()))
+
+
 def _numel(p: torch.nn.Parameter) -> int:
     # ZeRO-3 leaves an empty tensor in place of a partitioned parameter and its true size in ds_numel.
     return int(getattr(p, "ds_numel", p.numel()))

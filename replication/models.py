@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,10 +43,19 @@ def locate(where: str | Path) -> str:
     return str(where) if found is None else str(found)
 
 
-def load_model(where: str | Path, *, dtype: torch.dtype = torch.float32, mend: str | None = None) -> PreTrainedModel:
-    """A causal language model from a local folder or a hub id; `mend` is the advice where its files are damaged."""
+def load_model(
+    where: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    mend: str | None = None,
+    config: Mapping[str, object] | None = None,
+) -> PreTrainedModel:
+    """A causal language model from a local folder or a hub id; `mend` is the advice where its files are damaged.
+
+    `config` replaces values of the model's configuration, as in {"attention_dropout": 0.1}.
+    """
     with naming_damage(where, mend):
-        return AutoModelForCausalLM.from_pretrained(locate(where), dtype=dtype)
+        return AutoModelForCausalLM.from_pretrained(locate(where), dtype=dtype, **(config or {}))
 
 
 def identity(where: str | Path) -> str:

@@ -79,6 +79,8 @@ def factor(schedule: config.Schedule, step: int, total: int) -> float:
     if isinstance(schedule, config.Trapezoid):
         return _trapezoid(schedule, step, total)
     warmup = schedule.warmup * total
+    if schedule.whole_steps:
+        warmup = int(warmup)
     if step < warmup:
         return step / warmup
     done = (step - warmup) / max(1.0, total - warmup)
@@ -86,9 +88,10 @@ def factor(schedule: config.Schedule, step: int, total: int) -> float:
 
 
 def _trapezoid(schedule: config.Trapezoid, step: int, total: int) -> float:
-    # As in llm-foundry, the warm-up wins where it overlaps the cooldown (paper.md, section 2, warning).
+    # As in llm-foundry, the warm-up wins where it overlaps the cooldown (paper.md, section 2, warning): a cooldown that
+    # would start inside it starts at the peak after it, and does not reach 0.
     if step < schedule.warmup:
         return step / schedule.warmup
     cooldown = round(schedule.cooldown * total)
-    left = total - step
+    left = max(total, schedule.warmup + cooldown) - step
     return min(1.0, left / cooldown) if cooldown else 1.0

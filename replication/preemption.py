@@ -29,6 +29,12 @@ def asked() -> bool:
     return _noted
 
 
+def forget() -> None:
+    """Go on as if nobody had asked: for a process that outlives the run it was to leave."""
+    global _noted
+    _noted = False
+
+
 def _note(number: int, frame: FrameType | None) -> None:
     global _noted
     del number, frame

@@ -26,8 +26,9 @@ from typing import Any
 from replication import provenance
 from replication.config import Run, encode
 from replication.encoding import decode
+from replication.preemption import Preempted
 
-STATUSES = ("running", "complete", "failed", "oom")
+STATUSES = ("running", "complete", "preempted", "failed", "oom")
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class RunDir:
 
     @property
     def status(self) -> str:
-        """running, complete, failed, oom, or absent."""
+        """One of STATUSES, or absent."""
         return str(self.manifest.get("status", "absent"))
 
     @property
@@ -130,6 +131,9 @@ def recorded(folder: RunDir) -> Iterator[None]:
     folder.update(status="running", error=None)
     try:
         yield
+    except Preempted:
+        folder.update(status="preempted")
+        raise
     except BaseException as error:
         status = "oom" if "out of memory" in str(error).lower() else "failed"
         # A full disk must not hide the error that it caused.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from replication.config import Precision, Schedule, Speed, Task, require
+from replication.config import Method, Precision, Schedule, Speed, Task, require
 from replication.specs import Eval
 
 
@@ -30,6 +30,8 @@ class Setting:
     `lengths` are tokens for CPT and epochs for IFT. `rates` pairs an arm's label ("full", "r16") with its rate.
     `separate` is False where one run is scored at every length, as the paper's Tulu mix was. `tokenizer` and
     `weight_decay` stand in for the scale's where they are given. `target_loss` is "" where no held-out loss is asked.
+    `methods` pairs labels with methods where the arms are not full fine-tuning and one LoRA per rank of the scale.
+    `also` names evals that only this setting asks; `sweep_length` is that of its rate sweep, else the middle length.
     """
 
     regime: Literal["cpt", "ift"]
@@ -48,6 +50,9 @@ class Setting:
     weight_decay: float | None = None
     separate: bool = True
     size: DataSize | None = None
+    methods: tuple[tuple[str, Method], ...] = ()
+    also: tuple[str, ...] = ()
+    sweep_length: float | None = None
 
     def __post_init__(self) -> None:
         require(len(self.lengths) > 0, "Setting.lengths", self.lengths, "at least one length")
@@ -68,7 +73,8 @@ class Scale:
     `forgetting` names the choice evals whose unweighted mean is the forgetting score, `source_loss` the held-out
     loss on what the base was trained on (the second forgetting axis); "" where there is none. `engine`
     answers the evals: transformers for models so small that starting vLLM costs more than the work. `gpus` is the
-    number that a run of the scale is planned for, 0 for a CPU.
+    number that a run of the scale is planned for, 0 for a CPU. `zero_stage_lora` stands in for `zero_stage` in LoRA
+    runs. `ablations` names those that the scale affords, as "ift_code.alpha".
     """
 
     name: str
@@ -84,18 +90,20 @@ class Scale:
     tokenizer: str | None = None
     precision: Precision = "fp32"
     zero_stage: Literal[0, 1, 2, 3] = 0
+    zero_stage_lora: Literal[0, 1, 2, 3] | None = None
     workers: int = 1
     threads: int | None = None
     sweep_rates: tuple[tuple[str, tuple[float, ...]], ...] = ()
     engine: Literal["transformers", "vllm"] = "transformers"
     speed: Speed = Speed()
     gpus: int = 0
+    ablations: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [e.name for e in self.evals]
         require(len(set(names)) == len(names), "Scale.evals", names, "names that differ")
         asked = {*self.forgetting, *([self.source_loss] if self.settings else [])}
-        asked |= {n for _, s in self.settings for n in (s.target, s.target_loss)}
+        asked |= {n for _, s in self.settings for n in (s.target, s.target_loss, *s.also)}
         missing = sorted(asked - {"", *names})
         require(not missing, "Scale.evals", names, f"an eval for each of {missing}")
 

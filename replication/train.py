@@ -14,18 +14,30 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedModel
 
-from replication import checkpoints, health, optim, seeding
+from replication import (
+    attention,  # noqa: F401  registers "varlen"
+    checkpoints,
+    health,
+    kernels,
+    memory,
+    optim,
+    preemption,
+    seeding,
+    shapes,
+)
 from replication import engine as engines
 from replication.checkpoints import Meta
 from replication.config import Run
 from replication.engine import Engine
 from replication.methods import Attached, attach
+from replication.mirror import Mirror, open_mirror
 from replication.models import identity, load_model, tokenizer_of
 from replication.runs import RunDir, append_line, drop_lines_after, folder_of, locked, open_run, recorded, retrain
 from replication.tasks import Stream, open_stream
@@ -45,6 +57,20 @@ class Progress:
     step: int
     total: int
     loss: float
+
+
+@dataclass(frozen=True)
+class Told:
+    """Who is told how a run goes on: whoever watches, at every step, and a dashboard, of every row of the metrics."""
+
+    watch: Callable[[Progress], None]
+    mirror: Mirror | None
+
+    def row(self, folder: RunDir, row: dict[str, float | int]) -> None:
+        """Write a row of the metrics, and mirror it."""
+        append_line(folder.path / "metrics.jsonl", row)
+        if self.mirror:
+            self.mirror.log(row)
 
 
 @dataclass(frozen=True)
@@ -71,6 +97,7 @@ def train(
     *,
     watch: Callable[[Progress], None] | None = None,
     save_seconds: float = 60.0,
+    mirror: str | None = None,
 ) -> RunDir:
     """Train a run to its end under `root`, from wherever it stands; a finished run is left alone.
 
@@ -78,10 +105,12 @@ def train(
         root: folder of all runs; token shards are cached in `root/cache`.
         watch: called after every step on the first rank.
         save_seconds: time between checkpoints to resume from, beyond those of the ladder; 0 saves after every step.
+        mirror: wandb, trackio or tensorboard, to show the metrics there too.
 
     Raises:
         ValueError: bad data or configuration, found before training.
         TrainingFailed: the run does not train.
+        Preempted: the machine is wanted back; the run is saved and the same call continues it.
     """
     engines.join_process_group()
     folder = folder_of(run, root)
@@ -95,9 +124,13 @@ def train(
         torch.distributed.barrier()
         if _first_rank():
             held.enter_context(recorded(folder))
-        stage = set_up(run, folder, root)
-        held.callback(stage.engine.close)
-        _loop(stage, watch or _silent, save_seconds)
+        with _naming_lack_of_memory(run):
+            stage = set_up(run, folder, root)
+            held.callback(stage.engine.close)
+            shown = open_mirror(mirror, run, folder.path) if _first_rank() else None
+            if shown:
+                held.callback(shown.close)
+            _loop(stage, Told(watch or _silent, shown), save_seconds)
         if _first_rank():
             checkpoints.thin(folder, stage.rungs)
     return folder
@@ -111,18 +144,39 @@ def set_up(run: Run, folder: RunDir, root: Path) -> Stage:
     if run.branch is not None:
         _check_inputs(inputs, _parent(run, folder))
     rungs = checkpoints.ladder(run, sequences_per_epoch=stream.size)
-    model = load_model(run.model, dtype=torch.float32 if run.precision == "fp32" else torch.bfloat16)
-    attached = attach(model, run.method, seed=seeding.derive(run.seed, "init"))
+    attached = attach(_base(run), run.method, seed=seeding.derive(run.seed, "init"))
     attached.model.train()
     trainable = health.check_trainable(attached.trainable, run.method.label())
-    engine = engines.start(run, attached)
+    engine = start_engine(run, attached)
     begin = _resume(run, folder, engine)
     if _first_rank():
         folder.update(trainable=trainable, sequences=stream.size, steps=max(rungs), **inputs)
     return Stage(run, folder, engine, attached, stream, rungs, begin)
 
 
-def _loop(stage: Stage, watch: Callable[[Progress], None], save_seconds: float) -> None:
+def _base(run: Run) -> PreTrainedModel:
+    """The base model in fp32, with what makes its steps cheaper; DeepSpeed rounds what it computes with."""
+    changed: dict[str, object] = {"attn_implementation": run.speed.attention}
+    changed |= {"attention_dropout": run.attention_dropout} if run.attention_dropout else {}
+    model = load_model(run.model, config=changed)
+    if run.speed.recompute:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    kernels.apply(model, run.speed)
+    return model
+
+
+def start_engine(run: Run, attached: Attached) -> Engine:
+    """The engine of a run, its masters exactly the weights that were attached."""
+    exact = {}
+    if run.precision == "bf16":
+        exact = {name: p.detach().to("cpu", copy=True) for name, p in attached.trainable.items()}
+    engine = engines.start(run, attached)
+    if exact:
+        engine.set_masters(exact)
+    return engine
+
+
+def _loop(stage: Stage, told: Told, save_seconds: float) -> None:
     run, engine = stage.run, stage.engine
     meta, total = stage.begin, stage.total
     before = health.fingerprint(engine.weights())
@@ -139,28 +193,49 @@ def _loop(stage: Stage, watch: Callable[[Progress], None], save_seconds: float) 
         if step % GRADIENTS_EVERY == 2:
             health.check_gradients(engine.gradient_norms(), step + 1)
         rate = optim.factor(run.schedule, step, total)
-        norm = engine.step(rate)
+        logged = step + 1 in (1, total) or (step + 1) % LOG_EVERY == 0
+        norm, changed = _step(engine, rate, measured=logged)
         stage.attached.on_step(step)
         meta = _advance(meta, run, stage.stream.real_tokens(step, run.global_batch), count, loss)
         if _first_rank():
-            watch(Progress(run.name(), meta.step, total, loss))
-            if meta.step % LOG_EVERY == 0 or meta.step in (1, total):
+            told.watch(Progress(run.name(), meta.step, total, loss))
+            if logged:
                 rate_now = (meta.real_tokens - real) / (time.monotonic() - began)
-                append_line(stage.folder.path / "metrics.jsonl", _metrics(meta, run, rate, norm, rate_now))
+                told.row(stage.folder, _metrics(meta, run, rate, norm, rate_now) | changed)
         # A state of many gigabytes is not saved every minute: at most a twentieth of the time goes into saving.
         pause = max(save_seconds, 20 * cost) if save_seconds else 0.0
-        due = _agree(time.monotonic() - saved > pause)
+        due, leave = _agree(time.monotonic() - saved > pause, preemption.asked())
         if meta.step == total:
-            health.check_moved(before, health.fingerprint(engine.weights()), every=total - start >= MOVED_AFTER)
-        if meta.step in stage.rungs or due:
+            # Without masters a norm's weights stay at 1 for good: the next bf16 number is .004 away.
+            every = total - start >= MOVED_AFTER and run.precision != "pure_bf16"
+            health.check_moved(before, health.fingerprint(engine.weights()), every=every)
+        if meta.step in stage.rungs or due or leave:
             saving = time.monotonic()
             meta = replace(meta, seconds=spent + saving - began)
-            checkpoints.save(stage.folder, engine, meta, resumable=stage.rungs.get(meta.step, True))
-            if _first_rank():
-                checkpoints.drop_passed(stage.folder, stage.rungs, meta.step)
-                stage.folder.update(seconds=meta.seconds)
+            _save(stage, meta)
             saved = time.monotonic()
             cost = saved - saving
+        if leave and meta.step < total:
+            raise preemption.Preempted(f"{run.name()} is saved at step {meta.step} of {total}")
+
+
+def _step(engine: Engine, rate: float, *, measured: bool) -> tuple[float, dict[str, float]]:
+    """One optimiser step: the gradient's norm and, if measured, which shares of weights and masters it changed."""
+    before = engine.sample() if measured else None
+    norm = engine.step(rate)
+    if before is None:
+        return norm, {}
+    shares = [health.share_changed(*pair) for pair in zip(before, engine.sample(), strict=True)]
+    return norm, {"weights_changed": round(shares[0], 6), "masters_changed": round(shares[1], 6)}
+
+
+def _save(stage: Stage, meta: Meta) -> None:
+    """A checkpoint at this step; the one before it that only a resume needed goes."""
+    rung = meta.step in stage.rungs
+    checkpoints.save(stage.folder, stage.engine, meta, weights=rung, resumable=stage.rungs.get(meta.step, True))
+    if _first_rank():
+        checkpoints.drop_passed(stage.folder, stage.rungs, meta.step)
+        stage.folder.update(seconds=meta.seconds)
 
 
 def accumulate(engine: Engine, batches: list[dict[str, torch.Tensor]], *, seed: int) -> tuple[float, int]:
@@ -253,9 +328,32 @@ def _sum(value: float, device: torch.device) -> float:
     return float(tensor)
 
 
-def _agree(due: bool) -> bool:
-    """Whether any rank's clock asks for a checkpoint: all must save together."""
-    return bool(_sum(float(due), torch.device("cpu" if not torch.cuda.is_available() else "cuda")))
+def _agree(due: bool, leave: bool) -> tuple[bool, bool]:
+    """Whether any rank's clock asks for a checkpoint, and whether any is asked to leave: all must save together."""
+    # 1 for a rank that is due, 2**20 for one that must leave: one reduction for both.
+    both = int(_sum(due + (leave << 20), torch.device("cuda" if torch.cuda.is_available() else "cpu")))
+    return bool(both & (1 << 20) - 1), both >= 1 << 20
+
+
+@contextlib.contextmanager
+def _naming_lack_of_memory(run: Run) -> Iterator[None]:
+    """Turn running out of memory into an error that says what the plan expected and what to change.
+
+    Raises:
+        RuntimeError: out of memory.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        world = torch.distributed.get_world_size()
+        planned = memory.describe(memory.estimate(shapes.of_model(run.model), run, world=world))
+        raise RuntimeError(
+            f"out of memory in {run.name()} on {world} ranks ({str(error).splitlines()[0]}); the plan's estimate for a "
+            f"rank is {planned}; lower micro_batch ({run.micro_batch}), raise zero_stage ({run.zero_stage}), set "
+            "speed.recompute, or take more ranks"
+        ) from error
 
 
 def _first_rank() -> bool:

@@ -1,4 +1,4 @@
-"""Documents into rows of `seq_len` tokens, two ways.
+"""Documents into rows of `seq_len` tokens.
 
 Concat-and-chunk (continued pretraining): all documents in one line, cut every `seq_len` tokens. A block may begin in
 the middle of a document and its documents see each other, as in the paper's pretraining.
@@ -13,10 +13,13 @@ cache, silently lets them see each other.
     labels        . . . r r e | . . r e | . .        . is -100; the model shifts labels by one itself
 
 Padding is a document of its own without labels.
+
+With a limit on the documents of a row (`IFT.per_sequence`), they are spread evenly instead: `evenly`.
 """
 
 from __future__ import annotations
 
+import heapq
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,12 +72,59 @@ def blocks(shards: TokenShards, seq_len: int) -> Blocks:
     return view
 
 
-def bins(shards: TokenShards, seq_len: int, *, rng: np.random.Generator | None = None) -> list[np.ndarray]:
-    """Best-fit bins of the documents of `shards`, for `packed`; warns of documents whose prompt leaves no room."""
+def bins(
+    shards: TokenShards, seq_len: int, *, per_sequence: int | None = None, rng: np.random.Generator | None = None
+) -> list[np.ndarray]:
+    """Bins of the documents of `shards`, for `packed`; warns of documents whose prompt leaves no room.
+
+    Args:
+        per_sequence: the most documents of a bin; None fills each by best fit.
+        rng: of `best_fit`.
+    """
     longer = np.flatnonzero(shards.lengths > seq_len)
     if silent := sum(shards.supervised_from(int(i)) >= seq_len for i in longer):
         _LOG.warning("%d documents have a prompt of %d tokens or more and train nothing", silent, seq_len)
+    if per_sequence is not None:
+        return evenly(shards.lengths, seq_len, most=per_sequence)
     return best_fit(shards.lengths, seq_len, rng=rng)
+
+
+def evenly(lengths: Sequence[int] | np.ndarray, capacity: int, *, most: int) -> list[np.ndarray]:
+    """Bins of at most `most` items, ceil(n / most) of them unless their lengths need more.
+
+    Longest first, each item goes into the emptiest bin that may still take one; where that lacks the room, another is
+    opened.
+
+    This stands for llm-foundry's packing_ratio k (llmfoundry/data/packing.py). There each device reads k examples for
+    every sequence of its batch, packs them first-fit, longest first, keeps the fullest bins as its batch and carries
+    the others to the next; n / k sequences make an epoch, and what is still carried at its end is not trained on. A
+    bin may hold more than k examples there, others fewer; the packing depends on batch size and devices, and
+    documents of a Hugging Face model's row are not kept apart. Here the number of sequences is the same, no document
+    is lost, and rows are those of best-fit packing: isolated, the same for any batch and any number of devices.
+
+    Args:
+        lengths: shape (n,), 1 or more each; those above `capacity` count as `capacity`, and a warning counts them.
+        capacity: room of a bin, in tokens.
+
+    Returns:
+        Item indices of each bin, longest first.
+
+    >>> [b.tolist() for b in evenly([5, 4, 3, 2, 1, 1], 8, most=2)]
+    [[0, 5], [1, 4], [2, 3]]
+    """
+    sizes = _within(lengths, capacity)
+    packing: list[list[int]] = [[] for _ in range(-(-len(sizes) // most))]
+    roomy = [(-capacity, bin_) for bin_ in range(len(packing))]  # a heap: the emptiest bin first, then the earliest
+    for item in np.argsort(-sizes, kind="stable").tolist():
+        size = int(sizes[item])
+        if not roomy or -roomy[0][0] < size:
+            heapq.heappush(roomy, (-capacity, len(packing)))
+            packing.append([])
+        room, bin_ = heapq.heappop(roomy)
+        packing[bin_].append(item)
+        if len(packing[bin_]) < most:
+            heapq.heappush(roomy, (room + size, bin_))
+    return [np.asarray(members, dtype=np.int64) for members in packing]
 
 
 def best_fit(
@@ -94,14 +144,9 @@ def best_fit(
     Returns:
         Item indices of each bin, longest first.
     """
-    sizes = np.asarray(lengths, dtype=np.int64)
+    sizes = _within(lengths, capacity)
     if not len(sizes):
         return []
-    if sizes.min() < 1:
-        raise ValueError(f"length {sizes.min()}; every document holds at least its end-of-text")
-    if cut := int((sizes > capacity).sum()):
-        _LOG.warning("%d of %d documents are cut to %d tokens", cut, len(sizes), capacity)
-    sizes = np.minimum(sizes, capacity)
     shuffle = np.arange(len(sizes)) if rng is None else rng.permutation(len(sizes))
     order = shuffle[np.argsort(-sizes[shuffle], kind="stable")]
     values, counts = np.unique(sizes, return_counts=True)
@@ -110,6 +155,16 @@ def best_fit(
     by_bin = order[np.argsort(bin_of[order], kind="stable")]
     ends = np.cumsum(np.bincount(bin_of, minlength=n_bins)).tolist()
     return [by_bin[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def _within(lengths: Sequence[int] | np.ndarray, capacity: int) -> np.ndarray:
+    """Lengths cut to the capacity; warns of those above it."""
+    sizes = np.asarray(lengths, dtype=np.int64)
+    if len(sizes) and sizes.min() < 1:
+        raise ValueError(f"length {sizes.min()}; every document holds at least its end-of-text")
+    if cut := int((sizes > capacity).sum()):
+        _LOG.warning("%d of %d documents are cut to %d tokens", cut, len(sizes), capacity)
+    return np.minimum(sizes, capacity)
 
 
 def _place(groups: list[np.ndarray], sizes: list[int], capacity: int, *, n_items: int) -> tuple[np.ndarray, int]:

@@ -34,14 +34,17 @@ _UNREADABLE = (ValueError, EOFError, zlib.error, gzip.BadGzipFile)  # pyarrow's 
 _TEXT = {".txt", ".md", ".tex", ".py", ".rst"}
 
 
-def documents(source: Source) -> Iterator[dict[str, Any]]:
+def documents(source: Source, *, stream: bool = False) -> Iterator[dict[str, Any]]:
     """Rows of a source with its columns renamed, its part and limit taken.
+
+    Args:
+        stream: read a hub data set as it comes instead of downloading it first and keeping it.
 
     Raises:
         FileNotFoundError: nothing lies where the source points; says what was tried.
         ValueError: the data are empty, unreadable, or lack a column that `columns` renames.
     """
-    rows = (_rename(row, source) for row in _rows(source))
+    rows = (_rename(row, source) for row in _rows(source, stream))
     rows = (row for i, row in enumerate(rows) if _belongs(i, source.part))
     count = 0
     for row in islice(rows, source.limit):
@@ -67,12 +70,12 @@ def fingerprint(source: Source) -> str:
     return hashlib.sha256(json.dumps([identity, content], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _rows(source: Source) -> Iterable[dict[str, Any]]:
+def _rows(source: Source, stream: bool) -> Iterable[dict[str, Any]]:
     if source.where.startswith("python:"):
         return _generated(source.where)
     place = resolve(source.where)
     if place is None:
-        return _hub_rows(source)
+        return _hub_rows(source, stream)
     if place.is_file():
         return _file_rows(place)
     data = [p for p in place.rglob("*") if _loader(p)]
@@ -170,11 +173,12 @@ def _hash(pieces: Iterable[bytes]) -> str:
 # ---------------------------------------------------------------- datasets
 
 
-def _hub_rows(source: Source) -> Iterable[dict[str, Any]]:
+def _hub_rows(source: Source, stream: bool) -> Iterable[dict[str, Any]]:
     """A hub id, or an id and a folder in it ("bigcode/starcoderdata/python").
 
-    Without a limit the data set is downloaded and kept, so that a compute node without network finds it. With a limit
-    it is streamed: a desk-sized share of a large corpus should not cost the download of the whole.
+    What is asked again, such as a benchmark, is downloaded and kept, so that a compute node without network finds it.
+    With a limit it is streamed: a desk-sized share of a large corpus should not cost the download of the whole. What
+    is tokenised once is streamed too (`stream`): the tokens are what is kept.
     """
     tried = ", ".join(dict.fromkeys(str(base / source.where) for base in (Path.cwd(), ROOT)))
     parts = source.where.split("/")
@@ -184,13 +188,15 @@ def _hub_rows(source: Source) -> Iterable[dict[str, Any]]:
 
     if source.revision is None:
         _LOG.warning("hub source %s has no pinned revision: what it holds may change", source.where)
-    streaming = source.limit is not None and not datasets.config.HF_HUB_OFFLINE
+    streaming = (stream or source.limit is not None) and not datasets.config.HF_HUB_OFFLINE
     folder = "/".join(parts[2:]) or None
     try:
         return _load("/".join(parts[:2]), source, streaming=streaming, data_dir=folder)
     except (FileNotFoundError, ConnectionError) as error:
-        reason = str(error).splitlines()[0]
-        raise FileNotFoundError(f"no data at {source.where!r}; tried {tried}, and the hub: {reason}") from error
+        raise FileNotFoundError(
+            f"no data at {source.where!r}; tried {tried}, and the hub: {_first_line(error)}. If the data set is gated, "
+            "accept its terms on its page and run `hf auth login`; without network, prepare where there is one"
+        ) from error
 
 
 def _load(path: str, source: Source, *, streaming: bool, **options: Any) -> Iterator[dict[str, Any]]:
@@ -206,10 +212,14 @@ def _load(path: str, source: Source, *, streaming: bool, **options: Any) -> Iter
 
 
 def _iterate(loaded: Iterable[Any], where: str) -> Iterator[dict[str, Any]]:
+    import httpx
+
     try:
         yield from loaded
     except _UNREADABLE as error:
         raise ValueError(f"cannot read {where!r}: {_first_line(error)}") from error
+    except httpx.HTTPError as error:  # not an OSError
+        raise ConnectionError(f"lost the connection while reading {where!r}: {_first_line(error)}") from error
 
 
 def _first_line(error: BaseException) -> str:

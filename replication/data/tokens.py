@@ -3,26 +3,29 @@
     cache/<digest>/tokens.bin           all documents one after another, uint16 (uint32 above 65,536 ids)
                    offsets.npy          (n_docs + 1,) int64: document i is tokens[offsets[i] : offsets[i + 1]]
                    prompt_lengths.npy   (n_docs,) int64, instruction data only
-                   meta.json            counts, type, checksums; written last
+                   meta.json            counts, type, checksums, content digest; written last
 
-The digest covers the documents, the tokenizer and the template, so a shard is never stale. Everything is
-written into a partial folder that is renamed when whole: a process killed half-way leaves nothing that
-could be taken for a shard, and two processes that prepare the same data do not disturb each other.
+The digest covers the documents, the tokenizer and the template, so a shard is never stale. Everything is written
+into <digest>.partial, part by part (parts.py), and renamed when whole: a process killed half-way leaves nothing that
+could be taken for a shard and loses no finished part. One process prepares; others that ask for the same data wait.
+
+A hub data set is streamed. Its shards are what is kept: a second, whole copy of the text in the hub's cache would
+cost 60 GB beside 40 GB of tokens, and a compute node reads the shards without network.
 
 A document is its tokens and end-of-text. There is no begin-of-text unless the tokenizer writes one itself.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
-import tempfile
 import zlib
-from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -32,18 +35,21 @@ import numpy as np
 from tqdm import tqdm
 
 from replication.config import Source
-from replication.data import chat, sources
+from replication.data import chat, encode, parts, sources
+from replication.data.encode import Encoder
 
 FORMAT = 1  # in the digest: a changed layout never reads an old shard
-BATCH = 512  # documents per tokenizer call; a fast tokenizer gains nothing beyond a few hundred
+Watch = Callable[[int], None]  # told the tokens so far, at the start and after each part
 
 _LOG = logging.getLogger(__name__)
-_Encoded = tuple[list[int], int]  # ids of a document, length of its prompt
 
 
 @dataclass(frozen=True, eq=False)
 class TokenShards:
-    """Tokenised documents on disk. `prompt_lengths` is None for plain text, which is supervised throughout."""
+    """Tokenised documents on disk. `prompt_lengths` is None for plain text, which is supervised throughout.
+
+    `digest` names what was read and how, `content` what came of it ("" in folders that older code wrote).
+    """
 
     folder: Path
     digest: str
@@ -52,6 +58,7 @@ class TokenShards:
     offsets: np.ndarray  # (n_docs + 1,) int64
     prompt_lengths: np.ndarray | None  # (n_docs,) int64
     loss_on_prompt: bool
+    content: str = ""
 
     @property
     def n_docs(self) -> int:
@@ -79,32 +86,34 @@ class TokenShards:
         return int(self.prompt_lengths[i])
 
 
-def prepare_text(source: Source, tokenizer: Any, cache: Path) -> TokenShards:
-    """Shards of a text source (column "text"), made unless they are there."""
+def prepare_text(
+    source: Source, tokenizer: Any, cache: Path, *, workers: int = 1, watch: Watch | None = None
+) -> TokenShards:
+    """Shards of a text source (column "text"), made unless they are there; what a killed command left is gone on with.
 
-    def encode(rows: Iterable[dict[str, Any]]) -> Iterator[_Encoded]:
-        texts = [row["text"] for row in rows]
-        for ids in tokenizer(texts, verbose=False)["input_ids"]:
-            yield (ids if ids[-1:] == [eos] else [*ids, eos]), 0
-
-    eos = chat.end_of_text(tokenizer)
-    digest = _digest(source, tokenizer, "text")
-    return _prepare(source, ("text",), encode, tokenizer, cache / digest)
+    Args:
+        workers: processes that tokenise; 1 starts none. The shards are the same for any number.
+    """
+    encoder = encode.encoder(tokenizer)
+    folder = cache / _digest(source, tokenizer, "text")
+    return _prepare(source, encoder, folder, workers=workers, watch=watch, loss_on_prompt=False)
 
 
 def prepare_instruct(
-    source: Source, template: str, tokenizer: Any, cache: Path, *, loss_on_prompt: bool = False
+    source: Source,
+    template: str,
+    tokenizer: Any,
+    cache: Path,
+    *,
+    loss_on_prompt: bool = False,
+    workers: int = 1,
+    watch: Watch | None = None,
 ) -> TokenShards:
-    """Shards of an instruction source (columns "prompt" and "response"), made unless they are there."""
-
-    def encode(rows: Iterable[dict[str, Any]]) -> Iterator[_Encoded]:
-        pairs = [(row["prompt"], row["response"]) for row in rows]
-        for prompt, response in chat.render_all(template, pairs, tokenizer):
-            yield prompt + response, len(prompt)
-
+    """Shards of an instruction source (columns "prompt" and "response"), as `prepare_text` makes them."""
     chat.check_template(template)
-    digest = _digest(source, tokenizer, f"instruct:{loss_on_prompt}:{template}")
-    return _prepare(source, ("prompt", "response"), encode, tokenizer, cache / digest, loss_on_prompt=loss_on_prompt)
+    encoder = encode.encoder(tokenizer, template)
+    folder = cache / _digest(source, tokenizer, f"instruct:{loss_on_prompt}:{template}")
+    return _prepare(source, encoder, folder, workers=workers, watch=watch, loss_on_prompt=loss_on_prompt)
 
 
 def open_shards(folder: Path) -> TokenShards:
@@ -130,7 +139,20 @@ def open_shards(folder: Path) -> TokenShards:
         offsets=np.load(folder / "offsets.npy", mmap_mode="r"),
         prompt_lengths=np.load(prompts, mmap_mode="r") if prompts.name in meta["files"] else None,
         loss_on_prompt=meta["loss_on_prompt"],
+        content=meta.get("content", ""),
     )
+
+
+def verify(shards: TokenShards) -> str:
+    """Content digest of shards, from all their bytes; `open_shards` looks at samples only.
+
+    Raises:
+        ValueError: it is not the one that was written.
+    """
+    found = parts.content_of(shards.folder, prompts=shards.prompt_lengths is not None)
+    if found != (shards.content or found):
+        raise ValueError(f"corrupt token shard: {shards.folder} is not what was written; delete it to prepare it anew")
+    return found
 
 
 def tokenizer_hash(tokenizer: Any) -> str:
@@ -154,84 +176,58 @@ def _digest(source: Source, tokenizer: Any, kind: str) -> str:
 
 
 def _prepare(
-    source: Source,
-    columns: tuple[str, ...],
-    encode: Callable[[Iterable[dict[str, Any]]], Iterator[_Encoded]],
-    tokenizer: Any,
-    folder: Path,
-    *,
-    loss_on_prompt: bool = False,
+    source: Source, encoder: Encoder, folder: Path, *, workers: int, watch: Watch | None, loss_on_prompt: bool
 ) -> TokenShards:
-    if (folder / "meta.json").is_file():
-        return open_shards(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
-    try:
-        dtype = "uint16" if len(tokenizer) <= 1 << 16 else "uint32"
-        rows = _checked(source, columns)
-        encoded = (item for batch in _batches(rows) for item in encode(batch))
-        _write(encoded, partial, dtype=dtype, prompts="prompt" in columns)
-        fixed = {"digest": folder.name, "eos": chat.end_of_text(tokenizer), "dtype": dtype}
-        _seal(partial, fixed | {"loss_on_prompt": loss_on_prompt, "where": source.where})
-        _publish(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    partial = folder.with_name(f"{folder.name}.partial")
+    with parts.alone(partial, folder / "meta.json") as first:
+        if first:
+            growing = parts.Growing(partial, np.dtype(encoder.dtype), prompts="prompt" in encoder.columns)
+            growing.replay()
+            fixed = {"digest": folder.name, "eos": encoder.eos, "dtype": encoder.dtype}
+            try:
+                _grow(growing, source, encoder, workers=workers, watch=watch)
+                _seal(growing, fixed | {"loss_on_prompt": loss_on_prompt, "where": source.where})
+            finally:
+                if not growing.documents:  # no work is lost, and a mistaken source leaves nothing behind
+                    shutil.rmtree(partial)
+            partial.rename(folder)
+            for name in (parts.JOURNAL, parts.LOCK):
+                (folder / name).unlink()
     return open_shards(folder)
 
 
-def _checked(source: Source, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Documents that have all their text; blank ones are left out and counted."""
-    blank = kept = 0
-    for i, row in enumerate(tqdm(sources.documents(source), desc="tokenise", unit="doc", disable=None)):
-        for column in columns:
-            if column not in row:
-                raise ValueError(f"{source.where!r} has no column {column!r}; it has {sorted(row)}: set Source.columns")
-            if not isinstance(row[column], str):
-                raise ValueError(f"document {i} of {source.where!r}: {column!r} is {row[column]!r}, not text")
-        # Only the last column must say something: a prompt may be empty, a text or a response may not.
-        if row[columns[-1]].strip():
-            kept += 1
-            yield row
-        else:
-            blank += 1
-    if blank:
-        _LOG.warning("%s: left out %d documents without text", source.where, blank)
-    if not kept:
-        raise ValueError(f"all {blank} documents of {source.where!r} are without text in {columns[-1]!r}")
+def _grow(growing: parts.Growing, source: Source, encoder: Encoder, *, workers: int, watch: Watch | None) -> None:
+    """Tokenise what is not sealed yet, until the source ends or has given its `max_tokens`."""
+    wanted = math.inf if source.max_tokens is None else source.max_tokens
+    with tqdm(desc="tokenise", unit="tok", unit_scale=True, disable=True if watch else None) as bar:
+        tell = watch or (lambda tokens: bar.update(tokens - bar.n))
+        tell(growing.tokens)
+        if growing.tokens < wanted:
+            rows = islice(sources.documents(source, stream=True), growing.rows, None)
+            cuts = encode.cut(rows, encoder.columns, where=source.where, first=growing.rows)
+            with contextlib.closing(encode.tokenise(cuts, encoder, workers=workers)) as tokenised:
+                for part, encoded in tokenised:
+                    growing.append(part, encoded.until(wanted - growing.tokens))
+                    tell(growing.tokens)
+                    if growing.tokens >= wanted:
+                        break
+    if growing.blank:
+        _LOG.warning("%s: left out %d documents without text", source.where, growing.blank)
+    if not growing.documents:
+        column = encoder.columns[-1]
+        raise ValueError(f"all {growing.blank} documents of {source.where!r} are without text in {column!r}")
 
 
-def _batches(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    while batch := list(islice(rows, BATCH)):
-        yield batch
-
-
-def _write(encoded: Iterable[_Encoded], folder: Path, *, dtype: str, prompts: bool) -> None:
-    offsets, prompt_lengths = array("q", [0]), array("q")
-    with (folder / "tokens.bin").open("wb") as file:
-        for ids, prompt_length in encoded:
-            file.write(np.asarray(ids, dtype=dtype).tobytes())
-            offsets.append(offsets[-1] + len(ids))
-            prompt_lengths.append(prompt_length)
-    np.save(folder / "offsets.npy", np.asarray(offsets, dtype=np.int64))
-    if prompts:
-        np.save(folder / "prompt_lengths.npy", np.asarray(prompt_lengths, dtype=np.int64))
-
-
-def _seal(folder: Path, fixed: dict[str, Any]) -> None:
-    files = {p.name: (p.stat().st_size, _checksum(p)) for p in sorted(folder.iterdir())}
-    (folder / "meta.json").write_text(json.dumps(fixed | {"files": files}, indent=1))
-    for path in folder.iterdir():
+def _seal(growing: parts.Growing, fixed: dict[str, Any]) -> None:
+    growing.finish()
+    files = [growing.folder / name for name in growing.names]
+    known = {path.name: (path.stat().st_size, _checksum(path)) for path in sorted(files)}
+    counts = {"documents": growing.documents, "tokens": growing.tokens, "content": growing.content}
+    meta = growing.folder / "meta.json"
+    meta.write_text(json.dumps(fixed | counts | {"files": known}, indent=1))
+    for path in (*files, meta):
         with path.open("rb") as file:
             os.fsync(file.fileno())
-
-
-def _publish(partial: Path, folder: Path) -> None:
-    try:
-        partial.rename(folder)
-    except OSError:
-        # Another process was faster; its shard has the same digest, so the same tokens.
-        if not (folder / "meta.json").is_file():
-            raise
 
 
 def _checksum(path: Path, *, pieces: int = 64, piece: int = 1 << 16) -> int:

@@ -14,9 +14,9 @@ from replication.tasks.stream import Sequence, Stream
 
 
 def open_stream(task: IFT, run: Run, tokenizer: PreTrainedTokenizerBase, *, cache: Path) -> Stream:
-    """Sequences of `run.seq_len` tokens, each filled with whole documents by best fit."""
+    """Sequences of `run.seq_len` tokens of whole documents: filled by best fit, or `task.per_sequence` in each."""
     shards = tokens.prepare_instruct(task.source, task.template, tokenizer, cache, loss_on_prompt=task.loss_on_prompt)
-    bins = packing.bins(shards, run.seq_len)
+    bins = packing.bins(shards, run.seq_len, per_sequence=task.per_sequence)
 
     def sequence(i: int) -> Sequence:
         return packing.packed(shards, run.seq_len, bins, i)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from replication import seeding
+from replication import kernels, seeding
 
 Sequence = dict[str, np.ndarray]
 IGNORED = -100
@@ -63,8 +63,11 @@ def loss(forward: Callable[..., Any], batch: dict[str, torch.Tensor]) -> tuple[t
     """Summed cross-entropy in nats and the number of positions in it.
 
     No attention mask is passed and no cache is used: with position ids that restart at every document, transformers
-    then keeps packed documents apart by itself; with a mask it silently would not.
+    then keeps packed documents apart by itself; with a mask it silently would not. A model with the fused loss
+    (`kernels.py`) is given the labels and returns the sum.
     """
+    if kernels.sums_loss(forward):
+        return forward(**batch, use_cache=False).loss, supervised(batch)
     inputs = {k: v for k, v in batch.items() if k != "labels"}
     logits = forward(**inputs, use_cache=False).logits[:, :-1]
     labels = batch["labels"][:, 1:]

@@ -94,7 +94,7 @@ def test_an_adapter_is_not_scored_on_another_base(run: Run, inputs: Path) -> Non
 @pytest.mark.parametrize("damage", ["cut", "emptied", "gone"])
 def test_damaged_training_state_is_named_and_the_advice_works(run: Run, inputs: Path, damage: str) -> None:
     folder = stopped(run, inputs / "runs", at=5)
-    state = next(folder.path.rglob("mp_rank_00_model_states.pt"))
+    state = next(folder.path.rglob("rank_00000-of-00001.safetensors"))
     if damage == "gone":
         state.unlink()
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,10 +18,11 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from replication import config, health, methods, optim, seeding
+from replication import config, health, memory, methods, optim, seeding, shapes
 from replication.checkpoints import read_meta
 from replication.config import CPT, IFT, Branch, Budget, Full, LionW, LoRA, Run, Source, Trapezoid, encode
 from replication.methods.attached import Attached
+from replication.runs import folder_of
 from replication.tasks import open_stream
 from replication.train import train
 
@@ -154,6 +156,23 @@ def test_a_loss_that_is_not_finite_fails_the_run(run: Run, tmp_path: Path, monke
     monkeypatch.setitem(methods.METHODS, Full, broken)
     with pytest.raises(health.TrainingFailed, match="loss is nan at step 1"):
         train(run, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("can't allocate memory")]
+)
+def test_lack_of_memory_is_named_with_the_plans_estimate_and_what_to_change(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def starved(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("replication.train.accumulate", starved)
+    planned = memory.describe(memory.estimate(shapes.of_model(run.model), run, world=1))
+    with pytest.raises(RuntimeError, match=f"out of memory in loop.*{re.escape(planned)}; lower micro_batch \\(8\\)"):
+        train(run, tmp_path)
+    manifest = folder_of(run, tmp_path).manifest
+    assert manifest["status"] == "oom" and planned in manifest["error"]
 
 
 def _command(run: Run, root: Path) -> list[str]:

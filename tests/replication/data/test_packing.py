@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from replication.config import Source
-from replication.data.packing import IGNORE, best_fit, bins, blocks, packed
+from replication.data.packing import IGNORE, best_fit, bins, blocks, evenly, packed
 from replication.data.tokens import TokenShards, prepare_instruct, prepare_text
 
 PAIRS = [
@@ -122,6 +122,51 @@ def test_documents_beyond_the_capacity_are_cut_and_counted(caplog: pytest.LogCap
 def test_an_empty_document_is_refused() -> None:
     with pytest.raises(ValueError, match="length 0"):
         best_fit([3, 0], 8)
+
+
+# ---------------------------------------------------------------- so many in a sequence
+
+
+def test_the_longest_share_with_the_shortest() -> None:
+    assert [b.tolist() for b in evenly([5, 4, 3, 2, 1, 1], 8, most=2)] == [[0, 5], [1, 4], [2, 3]]
+    assert [b.tolist() for b in evenly([1, 2, 3], 8, most=1)] == [[2], [1], [0]]
+    assert [b.tolist() for b in evenly([1, 2, 3], 8, most=5)] == [[2, 1, 0]]
+    assert evenly([], 8, most=3) == []
+
+
+def test_a_further_sequence_is_opened_where_there_is_no_room(caplog: pytest.LogCaptureFixture) -> None:
+    # Two sequences would do by count; the first three fill one each.
+    assert [b.tolist() for b in evenly([8, 9, 7, 1], 8, most=2)] == [[0], [1], [2, 3]]
+    assert "1 of 4 documents are cut to 8 tokens" in caplog.text
+    with pytest.raises(ValueError, match="length 0"):
+        evenly([3, 0], 8, most=2)
+
+
+def test_the_papers_code_data_fill_37061_sequences_three_at_a_time() -> None:
+    """111,183 documents of 656 tokens on average, sequences of 4096: 193 batches of 192 an epoch."""
+    lengths = np.random.default_rng(4).gamma(2.2, 656 / 2.2, 111_183).astype(int).clip(20, 4000)
+    assert abs(lengths.mean() - 656) < 10
+    began = time.perf_counter()
+    packing = evenly(lengths, 4096, most=3)
+    assert time.perf_counter() - began < 5
+    assert len(packing) == 37_061
+    assert len(packing) // 192 == 193
+    assert sorted(np.concatenate(packing).tolist()) == list(range(111_183))
+    assert max(len(members) for members in packing) == 3
+    assert max(int(lengths[members].sum()) for members in packing) <= 4096
+
+
+def test_where_room_and_not_number_is_short_the_sequences_are_nearly_full() -> None:
+    lengths = np.random.default_rng(5).gamma(2.2, 656 / 2.2, 20_000).astype(int).clip(20, 4096)
+    packing = evenly(lengths, 4096, most=12)
+    assert max(int(lengths[members].sum()) for members in packing) <= 4096
+    assert len(packing) <= 1.05 * lengths.sum() / 4096
+
+
+def test_a_limit_on_documents_reaches_the_bins_and_none_leaves_them_alone(shards: TokenShards) -> None:
+    assert [b.tolist() for b in bins(shards, 100)] == [b.tolist() for b in best_fit(shards.lengths, 100)]
+    assert sorted(len(b) for b in bins(shards, 100, per_sequence=3)) == [2, 2]
+    assert [len(b) for b in bins(shards, 100, per_sequence=1)] == [1, 1, 1, 1]
 
 
 # ---------------------------------------------------------------- packed rows

@@ -1,6 +1,3 @@
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +7,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from replication.config import Source
 from replication.data import sources
-from replication.data.tokens import TokenShards, open_shards, prepare_instruct, prepare_text, tokenizer_hash
+from replication.data.tokens import TokenShards, prepare_instruct, prepare_text, tokenizer_hash
 
 TEXTS = [{"text": "a b c"}, {"text": "d"}, {"text": "e f"}]
 PAIRS = [{"prompt": "a b", "response": "c"}, {"prompt": "d", "response": "e f g"}]
@@ -92,45 +89,6 @@ def test_a_corrupt_shard_is_named(
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ValueError, match=f"corrupt token shard: {path}"):
         prepare_instruct(source, "{prompt} ", words, tmp_path)
-
-
-HANGING = """
-import sys, time
-from pathlib import Path
-from transformers import AutoTokenizer
-from replication.config import Source
-from replication.data import sources, tokens
-
-def endless(source):
-    for i in range(2 * tokens.BATCH * 200):  # enough that tokens reach the disk
-        yield {"text": "a b c d e"}
-    time.sleep(60)
-
-sources.documents = endless
-tokens.prepare_text(Source(sys.argv[1]), AutoTokenizer.from_pretrained(sys.argv[2]), Path(sys.argv[3]))
-"""
-
-
-def test_a_killed_preparation_leaves_no_shard(words: PreTrainedTokenizerFast, tmp_path: Path) -> None:
-    (tmp_path / "d.txt").write_text("a b c")
-    words.save_pretrained(tmp_path / "tokenizer")
-    arguments = [str(tmp_path / name) for name in ("d.txt", "tokenizer", "cache")]
-    child = subprocess.Popen([sys.executable, "-c", HANGING, *arguments])
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not _written(tmp_path / "cache"):
-        time.sleep(0.05)
-    child.kill()
-    child.wait()
-    (partial,) = _written(tmp_path / "cache")
-    with pytest.raises(FileNotFoundError, match="no token shard"):
-        open_shards(partial)
-    shards = prepare_text(Source(str(tmp_path / "d.txt")), words, tmp_path / "cache")
-    assert partial.name.startswith(f"{shards.digest}.partial-")
-    assert shards.doc(0).tolist() == [1, 2, 3, 0]
-
-
-def _written(cache: Path) -> list[Path]:
-    return [path.parent for path in cache.glob("*/tokens.bin") if path.stat().st_size]
 
 
 def test_a_failed_preparation_cleans_up(

@@ -1,0 +1,279 @@
+r"""The fused path of a step: the same mathematics in fewer passes over memory.
+
+`apply` changes one model, never a class, so that a reference model may live beside it in the same process:
+
+    RMSNorm, rotary embedding, SwiGLU     liger-kernel's Triton kernels (CUDA)
+    output layer and cross-entropy        `summed_cross_entropy`, which holds the logits of one chunk of tokens only
+
+With h (N, D) the hidden states, W (V, D) the output layer and y the labels that count, the summed loss has gradients
+
+    P = softmax(h W^T) - onehot(y)        dL/dh = P W        dL/dW = P^T h
+
+so that each chunk's P is made, used for both products and dropped. Peak memory of the logits falls from N V to
+`CHUNK` elements. Labels of -100 are not computed at all, which halves the output layer's work on many instructions.
+
+Why not a packaged kernel for the loss: cut-cross-entropy 25.1.1, the newest in the package index, adds dL/dh up over
+blocks of the vocabulary in bf16, refuses fp32, takes its locks in any order, so that no step can be repeated, and
+lacks its repository's "cce_exact". Its order of sums, emulated with random weights (N 512, D 64), against fp64:
+
+    relative error of dL/dh in bf16        V 32,768    V 151,936
+    as the packaged kernel sums               4.4 %       10.7 %
+    plain logits                              0.20 %       0.19 %
+    here                                      0.17 %       0.17 %
+
+Here every product is summed in fp32 and rounded once, always in the same order: resuming stays exact.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from types import FunctionType, MethodType
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from replication.config import Speed
+
+IGNORED = -100
+# Elements of one chunk of logits: 0.5 GB in fp32; 880 rows at 152k words, 4,194 at 32k, enough to fill a GPU.
+CHUNK = 2**27
+LION_CHUNK = 2**24
+
+# Hidden states (rows, length, D), the output layer's weight (V, D), labels (rows, length), to summed nats.
+Summed = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def apply(model: PreTrainedModel, speed: Speed) -> None:
+    """Give a loaded model the kernels that `speed` names; before adapters are attached.
+
+    Raises:
+        ValueError: "fused" without a CUDA device or without liger-kernel, or for an architecture it does not know.
+    """
+    if speed.kernels == "reference":
+        return
+    if not torch.cuda.is_available():
+        raise ValueError('Speed.kernels="fused" needs a CUDA device, and there is none; choose "reference"')
+    if importlib.util.find_spec("liger_kernel") is None:
+        raise ValueError(
+            'Speed.kernels="fused" needs liger-kernel, which is not installed: `pip install -e ".[fused]"`, '
+            'or choose "reference"'
+        )
+    use_liger(model)
+    sum_loss_inside(model)
+
+
+# ---------------------------------------------------------------- liger-kernel's modules
+
+
+def use_liger(model: PreTrainedModel) -> None:
+    """Liger's RMSNorm, rotary embedding and SwiGLU in every block of this Llama or Qwen2.
+
+    Liger's own `_apply_liger_kernel_to_instance` also replaces the classes in transformers' modules, for every model
+    that is made afterwards, those on a CPU included; hence the patches by hand, of the same parts.
+
+    Raises:
+        ValueError: another architecture.
+    """
+    from liger_kernel.transformers.rms_norm import LigerRMSNorm
+    from liger_kernel.transformers.rope import liger_rotary_pos_emb
+    from liger_kernel.transformers.swiglu import LigerSwiGLUMLP
+
+    config = model.config
+    if config.model_type not in ("llama", "qwen2") or config.hidden_act not in ("silu", "swish"):
+        raise ValueError(
+            f'Speed.kernels="fused" knows llama and qwen2 with silu, not {config.model_type} with {config.hidden_act}; '
+            'choose "reference"'
+        )
+    _norm(model.model.norm, LigerRMSNorm)
+    for block in model.model.layers:
+        _norm(block.input_layernorm, LigerRMSNorm)
+        _norm(block.post_attention_layernorm, LigerRMSNorm)
+        block.mlp.forward = MethodType(LigerSwiGLUMLP.forward, block.mlp)
+        block.self_attn.forward = MethodType(_with_rotary(type(block.self_attn), liger_rotary_pos_emb), block.self_attn)
+
+
+def _norm(module: nn.Module, liger: Any) -> None:
+    # In place would overwrite the incoming gradient, of which others may hold a view; one buffer is the price.
+    settings = {"offset": 0.0, "casting_mode": "llama", "in_place": False, "row_mode": None}
+    for name, value in settings.items():
+        setattr(module, name, value)
+    module.forward = MethodType(liger.forward, module)
+
+
+def _with_rotary(attention: type, rotary: Callable[..., Any]) -> FunctionType:
+    """The attention's forward with another rotary function: transformers looks it up in its module, by name."""
+    plain = attention.forward  # type: ignore[attr-defined]
+    if "apply_rotary_pos_emb" not in plain.__code__.co_names:
+        raise ValueError(
+            f"{attention.__name__} does not call apply_rotary_pos_emb; is transformers of another version?"
+        )
+    names = plain.__globals__ | {"apply_rotary_pos_emb": rotary}
+    changed = FunctionType(plain.__code__, names, plain.__name__, plain.__defaults__, plain.__closure__)
+    changed.__kwdefaults__ = plain.__kwdefaults__
+    return changed
+
+
+# ---------------------------------------------------------------- the loss inside the model
+
+
+def sum_loss_inside(model: PreTrainedModel, summed: Summed | None = None) -> None:
+    """Make a model return the summed loss, and no logits, where it is given labels; without labels nothing changes.
+
+    The sum is taken inside the output layer's own call, because ZeRO-3 gathers a weight around its module's call and
+    nowhere else. Tied embeddings and adapters in the blocks make no difference.
+
+    Args:
+        summed: takes the place of `summed_cross_entropy`.
+
+    Raises:
+        ValueError: the output layer has a bias.
+    """
+    if model.lm_head.bias is not None:
+        raise ValueError("the fused loss knows no bias in the output layer; choose kernels 'reference'")
+    model.lm_head.summed = summed or summed_cross_entropy
+    model.lm_head.forward = MethodType(_head_forward, model.lm_head)
+    model.forward = MethodType(_model_forward, model)
+    model.sums_loss = True  # type: ignore[assignment]  # nn.Module's attributes are annotated as tensors
+
+
+def sums_loss(forward: Callable[..., Any]) -> bool:
+    """Whether the model behind a forward function (a model, an Engine's method) sums the loss itself."""
+    owner = getattr(forward, "__self__", forward)
+    return any(getattr(m, "sums_loss", False) for m in (owner, getattr(owner, "model", None)))
+
+
+def _head_forward(self: Any, hidden: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+    if labels is None:
+        return type(self).forward(self, hidden)
+    return self.summed(hidden, self.weight, labels)
+
+
+def _model_forward(self: Any, *args: Any, labels: torch.Tensor | None = None, **inputs: Any) -> Any:
+    if labels is None:
+        return type(self).forward(self, *args, **inputs)
+    hidden = self.model(*args, **inputs).last_hidden_state
+    return CausalLMOutputWithPast(loss=self.lm_head(hidden, labels=labels))
+
+
+def summed_cross_entropy(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Summed cross-entropy in nats of labels shifted by one, in fp32, without the logits of all tokens at once.
+
+    Args:
+        hidden: (rows, length, D); weight: (V, D), of the same dtype; labels: (rows, length), -100 where none counts.
+    """
+    return _Summed.apply(hidden, weight, labels)
+
+
+class _Summed(torch.autograd.Function):
+    """Both gradients are made in the forward pass, while a chunk's probabilities are at hand; backward scales them."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        wants_hidden, wants_weight, _ = ctx.needs_input_grad
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        # Token t predicts label t + 1; the last token of a row predicts nothing.
+        targets = torch.full_like(labels, IGNORED)
+        targets[:, :-1] = labels[:, 1:]
+        targets = targets.flatten()
+        kept = (targets != IGNORED).nonzero().flatten()
+        total = torch.zeros((), device=hidden.device)
+        d_hidden = torch.zeros_like(flat, dtype=torch.float32) if wants_hidden else None
+        d_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
+        for rows in kept.split(max(1, CHUNK // weight.shape[0])):
+            h, y = flat[rows], targets[rows][:, None]
+            scores = _product(h, weight.t())
+            norm = scores.logsumexp(-1, keepdim=True)
+            total += (norm - scores.gather(1, y)).sum()
+            p = scores.sub_(norm).exp_().scatter_add_(1, y, -torch.ones_like(norm)).to(h.dtype)
+            del scores
+            if d_hidden is not None:
+                d_hidden[rows] = _product(p, weight)
+            if d_weight is not None:
+                _add_product(d_weight, p.t(), h)
+        ctx.save_for_backward(d_hidden, d_weight)
+        ctx.like = (hidden.shape, hidden.dtype, weight.dtype)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
+        d_hidden, d_weight = ctx.saved_tensors
+        shape, hidden_type, weight_type = ctx.like
+        return (
+            None if d_hidden is None else (d_hidden * upstream).to(hidden_type).view(shape),
+            None if d_weight is None else (d_weight * upstream).to(weight_type),
+            None,
+        )
+
+
+def _product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """a @ b in fp32, whatever their dtype; tensor cores sum in fp32 anyway, and only CUDA hands that sum out."""
+    if a.dtype == torch.float32:
+        return a @ b
+    return torch.mm(a, b, out_dtype=torch.float32) if a.is_cuda else a.float() @ b.float()
+
+
+def _add_product(total: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> None:
+    """total += a @ b, in place and in fp32."""
+    if a.is_cuda and a.dtype != torch.float32:
+        torch.addmm(total, a, b, out_dtype=torch.float32, out=total)
+    else:
+        total.addmm_(a.float(), b.float())
+
+
+def packaged_cross_entropy(impl: str = "cce_exact") -> Summed:
+    """The loss of the package cut-cross-entropy, for comparison; "cce_exact" neither filters nor sums in bf16.
+
+    Raises:
+        ValueError: the package is absent, or too old for the variant asked for.
+    """
+    source = "`pip install 'cut-cross-entropy @ git+https://github.com/apple/ml-cross-entropy'`"
+    if importlib.util.find_spec("cut_cross_entropy") is None:
+        raise ValueError(f"cut-cross-entropy is not installed: {source}")
+    import cut_cross_entropy
+
+    if impl.startswith("cce_") and not hasattr(cut_cross_entropy, "VocabParallelOptions"):
+        raise ValueError(f"cut-cross-entropy {cut_cross_entropy.__version__} has no variant {impl!r}: {source}")
+
+    def summed(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return cut_cross_entropy.linear_cross_entropy(
+            hidden, weight, labels, ignore_index=IGNORED, shift=1, reduction="sum", impl=impl
+        )
+
+    return summed
+
+
+# ---------------------------------------------------------------- the optimiser
+
+
+@torch.no_grad()
+def lion_step(
+    params: list[torch.Tensor],
+    grads: list[torch.Tensor],
+    momenta: list[torch.Tensor],
+    *,
+    lr: float,
+    keep: float,
+    betas: tuple[float, float],
+    chunk: int = LION_CHUNK,
+) -> None:
+    """One step of decoupled Lion in place, with a temporary of `chunk` elements in place of one as large as the model.
+
+    The same operations on the same elements as torch's foreach functions, so the same bits. ZeRO hands over one flat
+    tensor of billions of elements: it is cut, and pieces are small enough to stay in a GPU's cache between operations.
+
+    Args:
+        keep: share of a weight that the decay leaves, 1 - (lr / initial_lr) * weight_decay.
+        chunk: elements of a piece.
+    """
+    for whole in zip(params, grads, momenta, strict=True):
+        line = all(t.is_contiguous() for t in whole)
+        cut = [t.view(-1).split(chunk) if line else (t,) for t in whole]
+        for p, g, m in zip(*cut, strict=True):
+            if keep != 1:
+                p.mul_(keep)
+            p.add_(torch.lerp(m, g, 1 - betas[0]).sign_(), alpha=-lr)
+            m.lerp_(g, 1 - betas[1])
