@@ -102,7 +102,7 @@ def _what(facts: Facts) -> str:
         where = "that folder of the code's repository" if "/" in run["model"] else "a folder of that name, on no hub"
         text += f"\n\nThe base is {where}; digest of its files: {_code(manifest.get('model_digest', 'not recorded'))}."
     if manifest["dirty"]:
-        text += "\n\n**The code that trained this differed from the commit named below, so that commit does not tell all of it.**"
+        text += "\n\n**The code that trained this differed from the commit named below: it does not tell all of it.**"
     return text
 
 

@@ -111,7 +111,7 @@ _EPOCHS: Fact[tuple[float, ...]] = _told((1.0, 2.0, 4.0, 8.0, 16.0), "v2 section
 _ALPACA = Fact(
     "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{prompt}\n\n### Response:\n",
-    "not published; the alpaca-like PROMPT_FORMAT of llm-foundry's finetuning tasks",
+    "not published; PROMPT_FORMAT of dolly_preprocessing_function in llm-foundry data/finetuning/tasks.py",
     "inferred",
 )
 

@@ -15,9 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments import estimate, plan_flags, plan_text, sweeps
+from experiments import estimate, paper, plan_flags, plan_text, sweeps
 from experiments.estimate import CARDS, Data, Offer
-from experiments.paper_memory import TABLES, cells
 from replication import memory
 from replication.config import AdamW, Full, LoRA, Run, Trapezoid
 from replication.scale import Scale, Setting
@@ -268,16 +267,16 @@ def _memory_rows(known: list[_Known], offer: Offer) -> list[Row]:
 def _paper_memory(shape: Shape, runs: list[Run]) -> Row | None:
     """The paper's table for a model of this size: as printed, by its formula, and by its formula for our counts."""
     size = estimate.size_in_billions(shape)
-    if size not in TABLES:
+    printed = [cell for cell in paper.MEMORY if cell.parameters == size * 1e9]
+    if not printed:
         return None
-    name, text = TABLES[size]
-    printed = cells(text)
-    gpus = sorted({column for _, column in printed})
+    gpus = sorted({cell.gpus for cell in printed})
     compared = []
-    for label in dict.fromkeys(row for row, _ in printed):
-        adam, lora = "Adam" in label, "LoRA" in label
+    for adam, lora in ((True, False), (True, True), (False, False), (False, True)):
         counted = [memory.paper_count(size * 1e9, adam=adam, lora=lora, world=n).total / 1e9 for n in gpus]
-        compared.append({"label": label, "printed": [printed[label, n] for n in gpus], "formula": counted})
+        cells = {c.gpus: c.gigabytes for c in printed if (c.optimizer == "adam", c.lora) == (adam, lora)}
+        label = ("Adam" if adam else "Lion") + ("+LoRA" if lora else "")
+        compared.append({"label": label, "printed": [cells[n] for n in gpus], "formula": counted})
     ours = []
     for label, run in {run.method.label(): run for run in runs}.items():
         share = trainable(shape, run.method) / parameters(shape)
@@ -288,7 +287,7 @@ def _paper_memory(shape: Shape, runs: list[Run]) -> Row | None:
             "formula": [_by_formula(shape, share, run, n) for n in gpus],
             "engine": [memory.estimate(shape, three, world=n).states / 1e9 for n in gpus],
         })  # fmt: skip
-    return {"table": name, "parameters": parameters(shape), "billions": size, "gpus": gpus, "compared": compared,
+    return {"table": printed[0].source, "parameters": parameters(shape), "billions": size, "gpus": gpus, "compared": compared,
             "ours": ours}  # fmt: skip
 
 

@@ -83,7 +83,7 @@ def _study(study: Row, *, cpu: bool) -> list[str]:
 
 
 def _wrapped(name: str, told: str) -> list[str]:
-    return textwrap.wrap(told, WIDTH, initial_indent=f"  {name:9s}", subsequent_indent=" " * 11)
+    return textwrap.wrap(told, WIDTH, break_on_hyphens=False, initial_indent=f"  {name:9s}", subsequent_indent=" " * 11)
 
 
 def _data(study: Row) -> str:
@@ -191,7 +191,7 @@ def _shards(studies: Iterable[Row]) -> list[str]:
 
 
 def _plain(told: str, indent: str = "") -> list[str]:
-    return textwrap.wrap(told, WIDTH, initial_indent=indent, subsequent_indent=indent + "  ")
+    return textwrap.wrap(told, WIDTH, break_on_hyphens=False, initial_indent=indent, subsequent_indent=indent + "  ")
 
 
 # ---------------------------------------------------------------- memory
@@ -217,7 +217,7 @@ def _paper_memory(content: Row) -> list[str]:
     gpus = content["gpus"]
     head = f"  {'GPUs':34s}" + "".join(f"{n:>12d}" for n in gpus)
     lines = [
-        f"the paper's count of weights, gradients and optimiser (Table {content['table']}), GB a GPU: printed, and by "
+        f"the paper's count of weights, gradients and optimiser ({content['table']}), GB a GPU: printed, and by "
         "our formula",
         head,
     ]

@@ -23,7 +23,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from experiments import card, studies
-from replication.provenance import resolve
 from replication.runs import RunDir, atomic_folder, find_runs, is_adapter, read_json, write_json
 from replication.scale import Scale
 
@@ -126,6 +125,8 @@ def base_of(folder: RunDir, base: str | None) -> str:
 
 def is_hub_id(name: str) -> bool:
     """Whether a name is one of the hub's, and no folder of this machine."""
+    from replication.provenance import resolve
+
     return bool(_HUB_ID.fullmatch(name)) and resolve(name) is None
 
 

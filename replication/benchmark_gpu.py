@@ -22,6 +22,7 @@ through the pieces of the training loop (`train.accumulate`, `Engine.step`), so 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
 import statistics
@@ -33,7 +34,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
 
 from replication import attention, health, kernels, memory, provenance, shapes
 from replication import engine as engines
@@ -191,10 +192,11 @@ def _model(plan: Plan, speed: Speed) -> PreTrainedModel:
         vocab_size=shape.vocab, hidden_size=shape.hidden, intermediate_size=shape.intermediate,
         num_hidden_layers=shape.layers, num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads,
         max_position_embeddings=plan.seq_len, tie_word_embeddings=shape.tied,
-        attn_implementation=attention.NAME if speed.attention == "varlen" else speed.attention,
     )  # fmt: skip
+    # Importing attention.py has registered its name.
+    chosen = attention.NAME if speed.attention == "varlen" else speed.attention
     with torch.device(plan.device):
-        model = Qwen2ForCausalLM(config)
+        model = AutoModelForCausalLM.from_config(config, attn_implementation=chosen)
     with torch.no_grad():
         for p in model.parameters():
             p.copy_(p.bfloat16())
@@ -208,7 +210,7 @@ def _gradients(plan: Plan, run: Run) -> Gradients:
     engine = _engine(plan, run)
     accumulate(engine, [packed_batch(plan, plan.parity_rows, seed=1)], seed=0)
     whole = {name: p.grad if run.zero_stage == 0 else safe_get_full_grad(p) for name, p in engine.trainable.items()}
-    found = {name: grad.float().cpu() for name, grad in whole.items()}
+    found = {name: grad.float().cpu() for name, grad in whole.items() if grad is not None}
     engine.close()
     del engine, whole
     _free(plan)
@@ -263,7 +265,8 @@ def main(arguments: list[str] | None = None) -> None:
     known = next((flops for card, flops in PEAKS.items() if card in name), None)
     peak = options.peak * 1e12 if options.peak else known
     plan = Plan(shapes.KNOWN["Qwen/Qwen2.5-0.5B"], rows=options.rows, seq_len=options.seq_len)
-    rows = measure(plan, methods=options.methods, variants=options.variants, peak=peak)
+    with contextlib.redirect_stdout(sys.stderr):  # DeepSpeed's narration would break the JSON
+        rows = measure(plan, methods=options.methods, variants=options.variants, peak=peak)
     content = {"device": name, "peak_flops": peak, "plan": asdict(plan), "measured": [asdict(row) for row in rows]}
     content |= {"code": provenance.code().label, "hardware": provenance.hardware(), "packages": provenance.packages()}
     if options.json == "-":

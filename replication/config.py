@@ -233,7 +233,8 @@ class Speed:
     """What makes a step cheaper and leaves its mathematics alone; results differ by rounding only.
 
     `recompute`: activations of a block are computed again in the backward pass. `kernels`: "fused" takes liger-kernel's
-    modules and cut cross-entropy (CUDA). `attention`: "varlen" attends document by document, without a mask.
+    modules and a loss that never holds all logits (CUDA). `attention`: "varlen" attends document by document, without
+    a mask.
     """
 
     recompute: bool = False

@@ -10,11 +10,12 @@ With h (N, D) the hidden states, W (V, D) the output layer and y the labels that
     P = softmax(h W^T) - onehot(y)        dL/dh = P W        dL/dW = P^T h
 
 so that each chunk's P is made, used for both products and dropped. Peak memory of the logits falls from N V to
-`CHUNK` elements. Labels of -100 are not computed at all, which halves the output layer's work on many instructions.
+`CHUNK` elements; until the backward pass dL/dh is kept and, where the output layer is trained, dL/dW, both in fp32.
+Positions without a label are not computed at all, which halves the output layer's work on many instructions.
 
 Why not a packaged kernel for the loss: cut-cross-entropy 25.1.1, the newest in the package index, adds dL/dh up over
 blocks of the vocabulary in bf16, refuses fp32, takes its locks in any order, so that no step can be repeated, and
-lacks its repository's "cce_exact". Its order of sums, emulated with random weights (N 512, D 64), against fp64:
+lacks its repository's "cce_exact". Its order of sums, emulated with random weights (D 64), against fp64:
 
     relative error of dL/dh in bf16        V 32,768    V 151,936
     as the packaged kernel sums               4.4 %       10.7 %
@@ -41,7 +42,6 @@ from replication.config import Speed
 IGNORED = -100
 # Elements of one chunk of logits: 0.5 GB in fp32; 880 rows at 152k words, 4,194 at 32k, enough to fill a GPU.
 CHUNK = 2**27
-LION_CHUNK = 2**24
 
 # Hidden states (rows, length, D), the output layer's weight (V, D), labels (rows, length), to summed nats.
 Summed = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -244,36 +244,3 @@ def packaged_cross_entropy(impl: str = "cce_exact") -> Summed:
         )
 
     return summed
-
-
-# ---------------------------------------------------------------- the optimiser
-
-
-@torch.no_grad()
-def lion_step(
-    params: list[torch.Tensor],
-    grads: list[torch.Tensor],
-    momenta: list[torch.Tensor],
-    *,
-    lr: float,
-    keep: float,
-    betas: tuple[float, float],
-    chunk: int = LION_CHUNK,
-) -> None:
-    """One step of decoupled Lion in place, with a temporary of `chunk` elements in place of one as large as the model.
-
-    The same operations on the same elements as torch's foreach functions, so the same bits. ZeRO hands over one flat
-    tensor of billions of elements: it is cut, and pieces are small enough to stay in a GPU's cache between operations.
-
-    Args:
-        keep: share of a weight that the decay leaves, 1 - (lr / initial_lr) * weight_decay.
-        chunk: elements of a piece.
-    """
-    for whole in zip(params, grads, momenta, strict=True):
-        line = all(t.is_contiguous() for t in whole)
-        cut = [t.view(-1).split(chunk) if line else (t,) for t in whole]
-        for p, g, m in zip(*cut, strict=True):
-            if keep != 1:
-                p.mul_(keep)
-            p.add_(torch.lerp(m, g, 1 - betas[0]).sign_(), alpha=-lr)
-            m.lerp_(g, 1 - betas[1])

@@ -19,6 +19,8 @@ import torch
 
 from replication import config
 
+LION_CHUNK = 2**24  # elements; above this a model is stepped in pieces
+
 
 class LionW(torch.optim.Optimizer):
     """Decoupled Lion over parameter groups that carry `lr`, `initial_lr`, `betas` and `weight_decay`."""
@@ -50,21 +52,66 @@ class LionW(torch.optim.Optimizer):
                 self.state[p]["exp_avg"] = torch.zeros_like(p)
         grads = [p.grad for p in params]
         momenta = [self.state[p]["exp_avg"] for p in params]
-        beta1, beta2 = group["betas"]
-        if group["weight_decay"]:
-            torch._foreach_mul_(params, 1 - (group["lr"] / group["initial_lr"]) * group["weight_decay"])
-        update = torch._foreach_lerp(momenta, grads, 1 - beta1)
-        torch._foreach_sign_(update)
-        torch._foreach_add_(params, update, alpha=-group["lr"])
-        torch._foreach_lerp_(momenta, grads, 1 - beta2)
+        keep = 1 - (group["lr"] / group["initial_lr"]) * group["weight_decay"]
+        step = lion_step if sum(p.numel() for p in params) > LION_CHUNK else _lion_at_once
+        step(params, grads, momenta, lr=group["lr"], keep=keep, betas=group["betas"])
+
+
+def _lion_at_once(
+    params: list[torch.Tensor],
+    grads: list[torch.Tensor],
+    momenta: list[torch.Tensor],
+    *,
+    lr: float,
+    keep: float,
+    betas: tuple[float, float],
+) -> None:
+    """One step of all tensors together: the fewest calls, and a temporary as large as the model."""
+    if keep != 1:
+        torch._foreach_mul_(params, keep)
+    update = torch._foreach_lerp(momenta, grads, 1 - betas[0])
+    torch._foreach_sign_(update)
+    torch._foreach_add_(params, update, alpha=-lr)
+    torch._foreach_lerp_(momenta, grads, 1 - betas[1])
+
+
+@torch.no_grad()
+def lion_step(
+    params: list[torch.Tensor],
+    grads: list[torch.Tensor],
+    momenta: list[torch.Tensor],
+    *,
+    lr: float,
+    keep: float,
+    betas: tuple[float, float],
+    chunk: int = LION_CHUNK,
+) -> None:
+    """One step of decoupled Lion in place, with a temporary of `chunk` elements in place of one as large as the model.
+
+    The same operations on the same elements as torch's foreach functions, so the same bits. ZeRO hands over one flat
+    tensor of billions of elements: it is cut, and pieces are small enough to stay in a GPU's cache between operations.
+
+    Args:
+        keep: share of a weight that the decay leaves, 1 - (lr / initial_lr) * weight_decay.
+        chunk: elements of a piece.
+    """
+    for whole in zip(params, grads, momenta, strict=True):
+        line = all(t.is_contiguous() for t in whole)
+        cut = [t.view(-1).split(chunk) if line else (t,) for t in whole]
+        for p, g, m in zip(*cut, strict=True):
+            if keep != 1:
+                p.mul_(keep)
+            p.add_(torch.lerp(m, g, 1 - betas[0]).sign_(), alpha=-lr)
+            m.lerp_(g, 1 - betas[1])
 
 
 def build(optim: config.Optim, params: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
     """The optimiser of a Run over its trainable parameters."""
     if isinstance(optim, config.LionW):
         return LionW(params, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay)
+    how = {"fused": True} if torch.cuda.is_available() else {"foreach": True}
     return torch.optim.AdamW(
-        params, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay, eps=optim.eps, foreach=True
+        params, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay, eps=optim.eps, **how
     )
 
 

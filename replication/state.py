@@ -66,7 +66,8 @@ def save(folder: Path, pieces: list[Fragment], optimiser: torch.optim.Optimizer,
             tensors[f"{piece.name}/{key}"] = value.detach().to("cpu", copy=True).contiguous()
     told = {"starts": {piece.name: piece.start for piece in pieces}, "scalars": _scalars(pieces, optimiser)}
     file = folder / f"rank_{rank:05d}-of-{world:05d}.safetensors"
-    save_file(tensors, file, metadata={key: json.dumps(value) for key, value in told.items()})
+    # One key: safetensors writes several in any order, and equal states should be equal files.
+    save_file(tensors, file, metadata={"pieces": json.dumps(told)})
     with file.open("rb") as written:
         os.fsync(written.fileno())
 
@@ -118,11 +119,12 @@ def opened(folder: Path) -> Iterator[Saved]:
     with contextlib.ExitStack() as held:
         for path in files:
             file = held.enter_context(safe_open(path, framework="pt"))
-            told = file.metadata() or {}
-            if "starts" not in told:
+            metadata = file.metadata() or {}
+            if "pieces" not in metadata:
                 raise SafetensorError(f"{path.name} does not say where its pieces belong")
-            starts = json.loads(told["starts"])
-            scalars |= json.loads(told["scalars"])
+            told = json.loads(metadata["pieces"])
+            starts = told["starts"]
+            scalars |= told["scalars"]
             for key in file.keys():  # noqa: SIM118
                 start = starts[key.rsplit("/", 1)[0]]
                 pieces[key].append((start, start + file.get_slice(key).get_shape()[0], file))

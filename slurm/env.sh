@@ -16,7 +16,8 @@
 # export SBATCH_TIMELIMIT="${SBATCH_TIMELIMIT:-24:00:00}"
 
 # --- GPUs -------------------------------------------------------------------------------------------------------------
-# One process for each; none asked for means one process a node, on its processors. The number of nodes is an option:
+# Jobs take whole nodes, with all their memory and GPUs, and start one process for each GPU; where there is none, one a
+# node, on its processors. Say the number only if your site wants it said. How many nodes is an option:
 # `sbatch --nodes=4 ...`, `submit --nodes 4`. The global batch stays what it is, on any number of GPUs that divides it.
 # export SBATCH_GPUS_PER_NODE="${SBATCH_GPUS_PER_NODE:-8}"
 

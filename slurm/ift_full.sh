@@ -9,6 +9,7 @@
 #SBATCH --array=0-4
 #SBATCH --nodes=2
 #SBATCH --exclusive
+#SBATCH --mem=0
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --signal=USR1@120

@@ -42,7 +42,7 @@ def test_a_script_is_short_and_holds_nothing_of_a_site(name: str) -> None:
     text = SCRIPTS[name].read_text()
     assert len(text.splitlines()) <= 25
     assert "yaml" not in text.lower() and "yml" not in text.lower()
-    site = {"partition", "account", "qos", "constraint", "time", "gres", "gpus", "gpus-per-node", "reservation", "mem"}
+    site = {"partition", "account", "qos", "constraint", "time", "gres", "gpus", "gpus-per-node", "reservation"}
     assert not site & set(options(name))
     assert "module load" not in text
 

@@ -2,6 +2,8 @@
 
 sources.py   documents from a file, a folder, a hub id or a generator, with canonical columns
 chat.py      an instruction row as token ids: where the prompt ends, that the response ends with end-of-text
+encode.py    documents cut into parts and tokenised, here or by worker processes
+parts.py     the files of a data set while they grow, part by part, through kills
 tokens.py    documents tokenised once into memory-mapped shards
-packing.py   concat-and-chunk blocks; best-fit packing of whole documents that cannot see each other
+packing.py   concat-and-chunk blocks; whole documents in a row, by best fit or by number, that cannot see each other
 """

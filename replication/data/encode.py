@@ -146,7 +146,7 @@ def tokenise(
         return
     context = multiprocessing.get_context("spawn")
     waiting: deque[tuple[Part, Future[Encoded]]] = deque()
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(encode,))
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(encode, os.getpid()))
     try:
         for part in parts:
             waiting.append((replace(part, texts=[]), pool.submit(_encode, part.texts)))
@@ -168,13 +168,15 @@ def _next(waiting: deque[tuple[Part, Future[Encoded]]]) -> tuple[Part, Encoded]:
     return part, future.result()
 
 
-def _start(encode: Encoder) -> None:
+def _start(encode: Encoder, parent: int) -> None:
     """Set up a worker: one thread, deaf to Ctrl-C, which is the parent's, and dead when the parent dies."""
     global _ENCODER
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if os.uname().sysname == "Linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:  # it died while this process started
+        os._exit(1)
     _ENCODER = encode
 
 

@@ -83,15 +83,17 @@ class Growing:
 
     def replay(self) -> None:
         """Take up the parts of the journal whose bytes are whole, and cut off the rest."""
-        lines = []
-        for line in _lines(self.folder / JOURNAL):
+        journal = self.folder / JOURNAL
+        journal.touch()
+        kept = 0
+        for line, size in _lines(journal):
             pieces = self._stored(line["documents"], line["tokens"])
             if _crc(pieces) != line["crc"]:
                 _LOG.warning("%s: part %d is damaged; it is made anew, with what follows", self.folder, self.parts)
                 break
             self._count(line, pieces)
-            lines.append(json.dumps(line) + "\n")
-        (self.folder / JOURNAL).write_text("".join(lines))
+            kept += size
+        os.truncate(journal, kept)  # never rewritten: a kill in that moment would lose all parts
         for name, size in self._sizes().items():
             with (self.folder / name).open("r+b" if (self.folder / name).is_file() else "w+b") as file:
                 file.write({TOKENS: b"", OFFSETS: _header(0) + _FIRST, PROMPTS: _header(0)}[name])
@@ -203,13 +205,16 @@ def _crc(pieces: dict[str, bytes]) -> int:
     return crc
 
 
-def _lines(journal: Path) -> Iterator[dict[str, int]]:
-    """Lines of a journal up to the first that a kill has torn."""
-    for line in journal.read_text().splitlines() if journal.is_file() else ():
+def _lines(journal: Path) -> Iterator[tuple[dict[str, int], int]]:
+    """Lines of a journal and their length in bytes, up to the first that a kill has torn."""
+    for raw in journal.read_bytes().splitlines(keepends=True):
         try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
+            line = json.loads(raw)
+        except ValueError:
             return
+        if not raw.endswith(b"\n"):
+            return
+        yield line, len(raw)
 
 
 def _header(count: int) -> bytes:

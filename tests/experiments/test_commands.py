@@ -150,7 +150,7 @@ def test_status_and_show_and_plan_name_every_run(scale: Path, studied: Path) -> 
     ]
     assert len(names) == 10
     status = call("status", "--scale", scale, "--runs", studied).stdout
-    planned = json.loads(call("plan", "study", "--scale", scale, "--json").stdout)
+    planned = json.loads(call("plan", "study", "--scale", scale, "--json").stdout)["runs"]
     assert all(name in status for name in names)
     assert [row["run"] for row in planned] == names
 
@@ -188,7 +188,7 @@ def test_a_corrupt_checkpoint_is_named_and_the_rest_kept(scale: Path, tmp_path: 
         (["run", "study", "--set", "seed"], "expected key=value"),
         (["run", "study", "--set", "optim.lr=True"], "expected a value like"),
         (["run", "study", "--set", "tokenizer=5"], "Run.tokenizer=5"),
-        (["run", "study", "--only", "lora", "--set", "method.targets=mlps"], "all, attention or mlp"),
+        (["run", "study", "--only", "lora", "--set", "method.targets=mlps"], "one of all, attention, mlp"),
         (["run", "study", "--set", "task.source.part=held"], "all, train or heldout"),
         (["plan", "cpt_code", "--set", "budget.amount=2048"], "more than the branch's"),
         (["run", "study", "--only", "dora"], "fits no run"),
@@ -259,7 +259,7 @@ def test_a_scale_file_that_cannot_be_read_is_one_line(
 
 def test_values_set_for_all_lengths_make_each_run_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "ift_code", "--set", "budget.amount=1", "--json"]) == 0
-    names = [row["run"] for row in json.loads(capsys.readouterr().out)]
+    names = [row["run"] for row in json.loads(capsys.readouterr().out)["runs"]]
     assert len(names) == len(set(names)) == 4
 
 

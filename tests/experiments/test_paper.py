@@ -65,6 +65,7 @@ def test_a_score_is_found_with_its_table(
 def test_the_tables_sum_to_what_another_copy_of_them_sums_to() -> None:
     # In thousandths, summed by another program from another copy of the tables: a digit mistyped changes a sum.
     sums = {"S1": 5553, "S2": 20078, "S3": 5681, "S4": 20271, "S5": 7528, "S6": 11793, "S7": 11782, "S8": 11949}
+    sums |= {"S10": 69697, "S11": 6016, "S12": 3506, "S13": 7779}
     for table, total in sums.items():
         assert sum(round(row.value * 1000) for row in REPORTED if row.source == f"Table {table}") == total, table
 
@@ -136,6 +137,8 @@ def test_a_footprint_is_that_of_the_table(
 def test_every_footprint_follows_the_papers_rule_of_bytes_a_parameter() -> None:
     # Weights, gradients and state in fp32: 16 (Adam) or 12 (Lion). With LoRA 1 % of that, and a base in bf16.
     assert len(paper.MEMORY) == 4 * 5 + 4 * 5 + 4 * 7
+    for table, total in {"S14": 278.9195, "S15": 2789.195, "S16": 16290.645}.items():
+        assert sum(r.gigabytes for r in paper.MEMORY if r.source == f"Table {table}") == pytest.approx(total)
     for row in paper.MEMORY:
         per = {"adam": 16, "lion": 12}[row.optimizer]
         per_parameter = 2 + per / 100 if row.lora else per

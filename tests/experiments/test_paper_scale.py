@@ -133,3 +133,9 @@ def test_the_first_version_trained_maths_to_8_6_billion_tokens_and_code_to_20() 
     names = [run.name() for run in studies.runs("study", PAPER_V1, seeds=1)]
     assert len(set(names)) == len(names) == 7 * (9 + 7 + 5 + 5)
     assert "cpt_code/lora-r256-mlp-nogate-a32-lr1e-5-tok19.9998b-s0" in names
+
+
+def test_a_scale_without_a_sweep_lists_none() -> None:
+    assert "learning_rates" in studies.names(PAPER) and "learning_rates" not in studies.names(PAPER_V1)
+    with pytest.raises(ValueError, match="no study 'learning_rates' at scale 'paper_v1'"):
+        studies.runs("learning_rates", PAPER_V1, seeds=1)

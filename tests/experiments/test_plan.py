@@ -87,7 +87,7 @@ def test_code_ift_has_193_batches_an_epoch_as_in_the_readme() -> None:
 
 def test_the_papers_memory_table_stands_beside_ours() -> None:
     content = made("cpt_code")["paper_memory"]
-    assert content["table"] == "S14" and content["gpus"] == [1, 8, 16, 32, 64]
+    assert content["table"] == "Table S14" and content["gpus"] == [1, 8, 16, 32, 64]
     for row in content["compared"]:
         assert row["formula"] == pytest.approx(row["printed"], rel=0.02), row["label"]
     full, *lora = content["ours"]

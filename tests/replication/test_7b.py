@@ -152,23 +152,27 @@ def test_the_trainable_weights_are_as_many_as_the_plan_and_the_paper_say() -> No
 
 # ---------------------------------------------------------------- memory
 
-# Between forward and backward, of what the plan counts at the end: log-probabilities in fp32, the last norm's input in
-# fp32 and scaled in bf16, and what the output layer reads.
-END = SEQUENCE * (4 * 32_000 + (4 + 2 + 2) * 4096)
+
+def end(method: Method) -> int:
+    """Bytes between forward and backward after the last block: log-probabilities and the last norm's input in fp32.
+
+    Where norm and output layer are trained, what they are multiplied with is kept too, in bf16.
+    """
+    return SEQUENCE * (4 * 32_000 + (4 if isinstance(method, LoRA) else 4 + 2 + 2) * 4096)
 
 
 @pytest.mark.parametrize("method", [Full(), SMALL], ids=str)
 def test_what_autograd_keeps_is_what_the_plan_says(method: Method) -> None:
     block = memory.block_bytes(SHAPE, replace(RUN, method=method, speed=Speed()))
     kept = passed(method, recompute=False).kept
-    assert kept == pytest.approx(32 * SEQUENCE * block + END, rel=0.002)
+    assert kept == pytest.approx(32 * SEQUENCE * block + end(method), rel=0.003)
     assert kept > 20e9
 
 
 @pytest.mark.parametrize("method", [Full(), LoRA(256, 512)], ids=str)
 def test_recomputation_keeps_the_input_of_each_block(method: Method) -> None:
     inputs = 32 * SEQUENCE * 2 * 4096
-    assert passed(method, recompute=True).kept == pytest.approx(inputs + END, rel=0.002)
+    assert passed(method, recompute=True).kept == pytest.approx(inputs + end(method), rel=1e-3)
 
 
 @pytest.mark.parametrize("speed", [Speed(), Speed(recompute=True)], ids=str)

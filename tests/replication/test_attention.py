@@ -1,10 +1,15 @@
 """The attention "varlen" against transformers' masked paths, and that documents are apart."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
 from replication import attention
+from replication.config import IFT, AdamW, Budget, LoRA, Run, Source, Speed, Trapezoid
+from replication.train import train
 
 ROWS = [[5, 1, 9, 2, 7], [24], [3, 21], [1] * 4 + [20]]
 SHAPE = {
@@ -140,6 +145,25 @@ def test_the_choice_of_attention_is_not_saved_with_the_weights(tmp_path: object)
     assert LlamaForCausalLM.from_pretrained(str(tmp_path)).config._attn_implementation == "sdpa"
     loaded = LlamaForCausalLM.from_pretrained(str(tmp_path), attn_implementation="varlen")
     assert loaded.config._attn_implementation == "varlen"
+
+
+def test_a_packed_run_trains_the_same_document_by_document(
+    tiny_model: Path, tiny_instructions: Path, tmp_path: Path
+) -> None:
+    plain = Run(
+        scale="test", study="varlen", task=IFT(Source(str(tiny_instructions)), "Q: {prompt} A: "),
+        model=str(tiny_model), method=LoRA(4, 8), optim=AdamW(3e-3), schedule=Trapezoid(2), budget=Budget(5, "steps"),
+        global_batch=4, micro_batch=2, seq_len=64,
+    )  # fmt: skip
+    losses = []
+    for speed in (Speed(), Speed(attention="varlen"), Speed(attention="varlen", recompute=True)):
+        seen: list[float] = []
+        run = replace(plain, study=f"{speed.attention}-{speed.recompute}".lower(), speed=speed)
+        train(run, tmp_path, watch=lambda progress, seen=seen: seen.append(progress.loss))  # type: ignore[misc]
+        losses.append(seen)
+    assert len(losses[0]) == 5
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert losses[2] == pytest.approx(losses[0], rel=1e-5)
 
 
 @pytest.mark.gpu

@@ -51,9 +51,9 @@ def test_a_packed_batch_restarts_positions_and_trains_second_halves() -> None:
 
 
 def test_gradient_error_is_the_relative_distance_of_a_whole_group() -> None:
-    truth = {"a.q_proj.weight": torch.tensor([3.0]), "b.q_proj.weight": torch.tensor([4.0])}
-    found = {"a.q_proj.weight": torch.tensor([3.5]), "b.q_proj.weight": torch.tensor([4.0])}
-    assert list(benchmark_gpu.gradient_errors(found, truth).values()) == [pytest.approx(0.1)]
+    truth = {"layers.0.q_proj.weight": torch.tensor([3.0]), "layers.1.q_proj.weight": torch.tensor([4.0])}
+    found = {"layers.0.q_proj.weight": torch.tensor([3.5]), "layers.1.q_proj.weight": torch.tensor([4.0])}
+    assert benchmark_gpu.gradient_errors(found, truth) == {"q_proj": pytest.approx(0.1)}
 
 
 def test_flops_by_hand() -> None:

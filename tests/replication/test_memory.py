@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from experiments.paper_memory import TABLES, cells
+from experiments import paper
 from replication import engine, memory, optim
 from replication.config import CPT, IFT, AdamW, Budget, Full, LionW, LoRA, Run, Source, Speed, Trapezoid
 from replication.shapes import KNOWN, Shape, parameters, targets, trainable
@@ -33,13 +33,14 @@ RUN = Run(
 SMALL = Shape(32, 3, 4, 2, 48, 64, tied=False, qkv_bias=False)
 
 
-@pytest.mark.parametrize("size", TABLES)
+@pytest.mark.parametrize("size", [7, 70, 405])
 def test_the_papers_count_gives_every_cell_of_its_tables(size: int) -> None:
-    printed = cells(TABLES[size][1])
+    printed = [cell for cell in paper.MEMORY if cell.parameters == size * 1e9]
     assert len(printed) == 4 * (7 if size == 405 else 5)
-    for (label, gpus), value in printed.items():
-        counted = memory.paper_count(size * 1e9, adam="Adam" in label, lora="LoRA" in label, world=gpus)
-        assert counted.total / 1e9 == pytest.approx(value, rel=0.004), (label, gpus)
+    for cell in printed:
+        adam = cell.optimizer == "adam"
+        counted = memory.paper_count(size * 1e9, adam=adam, lora=cell.lora, world=cell.gpus)
+        assert counted.total / 1e9 == pytest.approx(cell.gigabytes, rel=0.004), cell
 
 
 @pytest.mark.parametrize("optimiser", [AdamW(1e-5), LionW(1e-5)])
@@ -49,8 +50,9 @@ def test_our_fp32_states_under_zero_3_are_the_papers_for_the_same_parameters(
 ) -> None:
     # fp32 without masters is what the paper counts: 4 + 4 + 8 or 4 bytes; 6.738 of 7.0 billion parameters.
     ours = memory.estimate(LLAMA, replace(RUN, precision="fp32", optim=optimiser), world=gpus)
-    label = "Adam" if isinstance(optimiser, AdamW) else "Lion"
-    assert ours.states * 7e9 / parameters(LLAMA) / 1e9 == pytest.approx(cells(TABLES[7][1])[label, gpus], rel=0.02)
+    key = (7e9, "adam" if isinstance(optimiser, AdamW) else "lion", False, gpus)
+    (cell,) = [c for c in paper.MEMORY if (c.parameters, c.optimizer, c.lora, c.gpus) == key]
+    assert ours.states * 7e9 / parameters(LLAMA) / 1e9 == pytest.approx(cell.gigabytes, rel=0.02)
 
 
 def test_bytes_a_weight_of_each_stage_are_those_written_down() -> None:

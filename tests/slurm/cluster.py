@@ -1,5 +1,6 @@
-"""A real Slurm of two nodes on this machine: munged, slurmctld and two slurmd, all below one temporary folder.
+"""A real Slurm on this machine: munged, slurmctld and a slurmd for each node, all below one temporary folder.
 
+Two nodes train; two more have GPUs in name only, to see what the scripts make of those.
 Nothing of the machine's own configuration is read or written: SLURM_CONF names the file made here, munge has a key and
 a socket of its own, and ports are free ones. Stopping it ends every process that it started, jobs first.
 """
@@ -48,10 +49,13 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 SlurmdParameters=config_overrides
 GresTypes=gpu
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 Gres=gpu:2
-NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2 Gres=gpu:2
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2
+NodeName=n3 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[3]} CPUs=2 Gres=gpu:2
+NodeName=n4 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[4]} CPUs=2 Gres=gpu:2
 PartitionName=usual Nodes=n1,n2 Default=YES MaxTime=INFINITE DefaultTime=30 PriorityTier=1 State=UP
 PartitionName=urgent Nodes=n1,n2 MaxTime=INFINITE DefaultTime=30 PriorityTier=9 State=UP
+PartitionName=cards Nodes=n3,n4 MaxTime=INFINITE DefaultTime=30 PriorityTier=1 State=UP
 """
 
 
@@ -112,14 +116,15 @@ def missing() -> str:
 
 @contextlib.contextmanager
 def started(at: Path, environment: Mapping[str, str]) -> Iterator[Cluster]:
-    """Boot the two nodes under `at`; everything is stopped afterwards."""
+    """Boot the nodes under `at`; everything is stopped afterwards."""
     munge = at / "munge"
     for folder in (at, munge, at / "state", at / "logs"):
         folder.mkdir(exist_ok=True, mode=0o700)
     conf = at / "slurm.conf"
-    conf.write_text(CONFIGURATION.format(host=socket.gethostname(), ports=_free_ports(3), at=at, munge=munge))
-    # GPUs in name only, to see what the scripts make of them.
-    (at / "gres.conf").write_text("AutoDetect=off\nNodeName=n[1-2] Name=gpu Count=2\n")
+    conf.write_text(CONFIGURATION.format(host=socket.gethostname(), ports=_free_ports(5), at=at, munge=munge))
+    (at / "gres.conf").write_text(f"AutoDetect=off\nNodeName=n[3-4] Name=gpu File={at}/nvidia[0-1]\n")
+    for number in (0, 1):
+        (at / f"nvidia{number}").touch()
     known = {**environment, "SLURM_CONF": str(conf), "PATH": _path()}
     cluster = Cluster(at, {name: value for name, value in known.items() if not name.startswith("SBATCH_")})
     going: list[subprocess.Popen[bytes]] = []
@@ -137,8 +142,8 @@ def _daemons(munge: Path) -> Iterator[list[str]]:
     places = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
     yield ["munged", "--foreground", "--force", *(f"--{option}={munge}/{name}" for option, name in places.items())]
     yield ["slurmctld", "-D"]
-    yield ["slurmd", "-D", "-N", "n1"]
-    yield ["slurmd", "-D", "-N", "n2"]
+    for name in ("n1", "n2", "n3", "n4"):
+        yield ["slurmd", "-D", "-N", name]
 
 
 def _start(command: list[str], at: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -154,10 +159,10 @@ def _start(command: list[str], at: Path, environment: Mapping[str, str]) -> subp
 def _await_nodes(cluster: Cluster) -> None:
     def idle() -> bool:
         with contextlib.suppress(AssertionError):
-            return cluster.ask("sinfo", "-h", "-p", "usual", "-t", "idle", "-o", "%D").strip() == "2"
+            return len(set(cluster.ask("sinfo", "-h", "-N", "-t", "idle", "-o", "%N").split())) == 4
         return False
 
-    _until(idle, 30, "the two nodes did not become idle", cluster)
+    _until(idle, 30, "the nodes did not become idle", cluster)
 
 
 def _until(holds, seconds: float, otherwise: str, cluster: Cluster | None = None) -> None:

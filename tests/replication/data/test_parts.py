@@ -17,7 +17,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from replication.config import Source
-from replication.data import chat, encode, parts, sources
+from replication.data import chat, encode, parts, sources, tokens
 from replication.data.tokens import open_shards, prepare_instruct, prepare_text, verify
 
 ROOT = Path(__file__).parents[3]
@@ -253,23 +253,22 @@ def test_an_unfinished_folder_is_no_shard(
 
 
 def test_damage_that_sampling_misses_is_found_by_verify(
-    words: PreTrainedTokenizerFast, generated: Callable[..., Source], tmp_path: Path
+    words: PreTrainedTokenizerFast,
+    generated: Callable[..., Source],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    shards = prepare_text(generated([{"text": "a b c d e " * 5000}] * 80), words, tmp_path)
-    raw = bytearray((shards.folder / "tokens.bin").read_bytes())
-    assert len(raw) > 1.5 * 64 * 65536 / 1  # more than what is sampled
-    places = [len(raw) * k // 997 for k in range(997)]
-    for place in places:
-        damaged = bytes(raw[:place]) + bytes([raw[place] ^ 1]) + bytes(raw[place + 1 :])
-        (shards.folder / "tokens.bin").write_bytes(damaged)
-        try:
-            opened = open_shards(shards.folder)
-        except ValueError:
-            continue
-        with pytest.raises(ValueError, match="corrupt token shard"):
-            verify(opened)
-        return
-    pytest.fail("sampling found every damage; the data are too small for this test")
+    # Of 4000 bytes the first and the last 40, as of 40 GB the first and last 64 KiB and some between.
+    monkeypatch.setattr(tokens._checksum, "__kwdefaults__", {"pieces": 2, "piece": 40})
+    shards = prepare_text(generated([{"text": "a b c d " * 100}] * 5), words, tmp_path)
+    path = shards.folder / "tokens.bin"
+    raw = path.read_bytes()
+    path.write_bytes(raw[:2000] + bytes([raw[2000] ^ 1]) + raw[2001:])
+    damaged = open_shards(shards.folder)
+    with pytest.raises(ValueError, match="corrupt token shard"):
+        verify(damaged)
+    path.write_bytes(raw)
+    assert verify(open_shards(shards.folder)) == shards.content
 
 
 @pytest.mark.parametrize(("wanted", "documents"), [(1, 1), (4, 1), (5, 2), (20, 5), (21, 6), (39.5, 10), (1e9, 10)])

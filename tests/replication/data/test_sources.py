@@ -1,12 +1,14 @@
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datasets.exceptions import DatasetNotFoundError
 
 from replication.config import Source
 from replication.data.sources import documents, fingerprint
@@ -166,9 +168,17 @@ def test_fingerprint_of_a_generator_follows_its_rows(generated: Callable[..., So
 HUB = Source("owner/set/python", split="test", name="plain", revision="abc123")
 
 
-@pytest.mark.parametrize(("source", "streaming"), [(HUB, False), (replace(HUB, limit=1), True)])
+@pytest.mark.parametrize(
+    ("source", "stream", "offline", "streaming"),
+    [
+        (HUB, False, False, False),
+        (replace(HUB, limit=1), False, False, True),
+        (HUB, True, False, True),
+        (HUB, True, True, False),
+    ],
+)
 def test_a_hub_id_is_asked_for_with_its_folder_split_and_revision(
-    monkeypatch: pytest.MonkeyPatch, source: Source, streaming: bool
+    monkeypatch: pytest.MonkeyPatch, source: Source, stream: bool, offline: bool, streaming: bool
 ) -> None:
     asked = []
 
@@ -177,8 +187,8 @@ def test_a_hub_id_is_asked_for_with_its_folder_split_and_revision(
         return ROWS
 
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
-    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
-    assert list(documents(source)) == ROWS[: source.limit]
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", offline)
+    assert list(documents(source, stream=stream)) == ROWS[: source.limit]
     options = {"split": "test", "name": "plain", "revision": "abc123", "data_dir": "python", "streaming": streaming}
     assert asked == [("owner/set", options)]
 
@@ -187,6 +197,25 @@ def test_a_hub_that_cannot_be_reached_says_what_was_tried(monkeypatch: pytest.Mo
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     with pytest.raises(FileNotFoundError, match="no data at .no-owner/no-set.; tried .*, and the hub:"):
         list(documents(Source("no-owner/no-set", revision="abc123")))
+
+
+def test_a_gated_data_set_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_dataset(path: str, **options: object) -> None:
+        raise DatasetNotFoundError(f"Dataset '{path}' is a gated dataset on the Hub.\nVisit its page.")
+
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    with pytest.raises(FileNotFoundError, match="is a gated dataset on the Hub.*accept its terms.*hf auth login"):
+        list(documents(HUB, stream=True))
+
+
+def test_a_connection_lost_while_streaming_is_no_fault_of_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rows() -> Iterator[dict[str, str]]:
+        yield ROWS[0]
+        raise httpx.ReadTimeout("timed out")
+
+    monkeypatch.setattr("datasets.load_dataset", lambda path, **options: rows())
+    with pytest.raises(ConnectionError, match="lost the connection while reading 'owner/set/python': timed out"):
+        list(documents(HUB, stream=True))
 
 
 def test_a_hub_id_without_revision_is_warned_of(
