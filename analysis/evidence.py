@@ -51,7 +51,9 @@ class _Weighted:
 
 def scopes(scale: Scale, part: Part) -> list[Scope]:
     """The rows that a part is asked in; none where the scale lacks the settings it compares."""
-    found = [(n, s) for n, s in scale.settings if part.regime in (None, s.regime) and part.domain in (None, s.domain)]
+    # The paper's mix is one run scored on its way, about claims of its own (C5).
+    settings = [(n, s) for n, s in scale.settings if s.separate]
+    found = [(n, s) for n, s in settings if part.regime in (None, s.regime) and part.domain in (None, s.domain)]
     if part.each == "setting":
         return [Scope(n, s.regime, s.domain, n) for n, s in found if _askable(scale, part, n)]
     labels = dict.fromkeys(s.domain if part.each == "domain" else s.regime for _, s in found)
@@ -170,7 +172,8 @@ def _studies(scale: Scale, term: Term, scope: Scope) -> list[str]:
     if scope.study is not None and term.regime is None and term.domain is None:
         return [scope.study]
     regime, domain = term.regime or scope.regime, term.domain or scope.domain
-    return [n for n, s in scale.settings if regime in (None, s.regime) and domain in (None, s.domain)]
+    settings = [(n, s) for n, s in scale.settings if s.separate]
+    return [n for n, s in settings if regime in (None, s.regime) and domain in (None, s.domain)]
 
 
 def _score_effect(tables: grid.Tables, item: Contrast, scope: Scope) -> Effect:

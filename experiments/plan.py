@@ -287,8 +287,14 @@ def _paper_memory(shape: Shape, runs: list[Run]) -> Row | None:
             "formula": [_by_formula(shape, share, run, n) for n in gpus],
             "engine": [memory.estimate(shape, three, world=n).states / 1e9 for n in gpus],
         })  # fmt: skip
-    return {"table": printed[0].source, "parameters": parameters(shape), "billions": size, "gpus": gpus, "compared": compared,
-            "ours": ours}  # fmt: skip
+    return {
+        "table": printed[0].source,
+        "parameters": parameters(shape),
+        "billions": size,
+        "gpus": gpus,
+        "compared": compared,
+        "ours": ours,
+    }
 
 
 def _by_formula(shape: Shape, share: float, run: Run, gpus: int) -> float:

@@ -163,7 +163,7 @@ def _runs(inputs: Inputs) -> str:
 
 
 def _study(study: str, runs: list[RunRow], inputs: Inputs) -> str:
-    asked = study if sweeps.setting_of(study) == study else studies.SWEEP
+    asked = studies.SWEEP if study.endswith(sweeps.SUFFIX) else study
     command = f"python -m experiments run {asked} --scale {inputs.asked} --seeds {len({run.seed for run in runs})}"
     columns = ("run", "rate", "length", "tokens", "trainable", "final loss", "time", "digest", "commit")
     rows = [

@@ -137,7 +137,7 @@ class Growing:
 
 
 def content_of(folder: Path, *, prompts: bool) -> str:
-    """Content digest of a finished data set, from all its bytes: 40 GB take about a minute."""
+    """Content digest of a finished data set, from all its bytes: 40 GB take one to three minutes."""
     hashes = {name: hashlib.sha256() for name in _names(prompts)}
     for name, digest in hashes.items():
         with (folder / name).open("rb") as file:

@@ -107,16 +107,16 @@ def test_instructions_share_sequences_as_the_task_says(
     shared_data: Path, neox: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     columns = (("prompt", "question"), ("response", "answer"))
-    source = Source(str(shared_data / "benchmarks/gsm8k/train.jsonl"), columns=columns, limit=300)
+    source = Source(str(shared_data / "benchmarks/gsm8k/train.jsonl"), columns=columns, limit=90)
     sizes = {}
     for most in (None, 1, 3):
         task = IFT(source, "Question: {prompt}\nAnswer:", per_sequence=most)
         stream = ift.open_stream(task, run(task, seq_len=2048), neox, cache=tmp_path)
         sizes[most] = stream.size
         ends = [int((stream.sequence(i)["labels"] == neox.eos_token_id).sum()) for i in range(stream.size)]
-        assert sum(ends) == 300
+        assert sum(ends) == 90
         assert most is None or max(ends) <= most
-    assert sizes[1] == 300
-    assert sizes[3] == 100
-    assert sizes[None] is not None and sizes[None] < 40
+    assert sizes[1] == 90
+    assert sizes[3] == 30
+    assert sizes[None] is not None and sizes[None] < 15
     assert len(list(tmp_path.glob("*/meta.json"))) == 1
