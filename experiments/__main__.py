@@ -27,6 +27,7 @@ from experiments import (
     studies,
     submit,
 )
+from experiments import options as options_of
 from experiments.jobs import one_line, quiet
 from replication import preemption, ranks
 from replication.config import Run, encode
@@ -38,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 1 a run failed, 2 the request cannot be carried out, 75 preempted: try again later."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     # The doctor reads its own options: argparse keeps none that start with a dash for a subcommand's rest.
-    options = _parser().parse_args(given[:1] if given[:1] == ["doctor"] else given)
+    parser = options_of.parser(MODULES)
+    options = parser.parse_args(given[:1] if given[:1] == ["doctor"] else given)
     options.rest = given[1:]
     try:
         return int(COMMANDS[options.command](options))
@@ -63,8 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _list(options: argparse.Namespace) -> int:
     scale = scales.load(options.scale)
     for name, question in studies.names(scale).items():
-        print(f"{name:16s} {len(studies.runs(name, scale, seeds=1)):4d} runs a seed   {question}")
-    print(f"{scoring.STUDY:16s} {len(published.PUBLISHED):4d} models        the authors' released checkpoints, scored")
+        print(f"{name:24s} {len(studies.runs(name, scale, seeds=1)):4d} runs a seed   {question}")
+    print(f"{scoring.STUDY:24s} {len(published.PUBLISHED):4d} models        the authors' released checkpoints, scored")
     return 0
 
 
@@ -101,6 +103,7 @@ def _run(options: argparse.Namespace) -> int:
         workers=options.workers or scale.workers,
         with_evals=at_once,
         with_base=at_once and not options.set and options.index is None,
+        mirror=options.mirror,
     )
     if ranks.world() > 1 or options.index is not None:
         return _run_here(options, asked)
@@ -290,63 +293,6 @@ def _report_failures(failed: list[schedule.Done]) -> int:
         print(f"{len(failed)} jobs failed; mend the cause and run the same command: the rest is kept", file=sys.stderr)
     return 1 if failed else 0
 
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument(
-        "--scale", default="pocket", help="pocket, or a Python file that defines SCALE (default pocket)"
-    )
-    shared.add_argument("--runs", type=Path, default=Path("runs"), help="folder of run directories (default runs)")
-    many = argparse.ArgumentParser(add_help=False)
-    many.add_argument("--seeds", type=_positive, default=1, help="number of seeds, from 0 on (default 1)")
-    some = argparse.ArgumentParser(add_help=False)
-    some.add_argument("study", help="a name that `list` prints")
-    some.add_argument("--only", help="runs whose name contains this, and the trunks they branch from")
-    some.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=_SET)
-    work = argparse.ArgumentParser(add_help=False)
-    work.add_argument("--workers", type=_positive, help="processes side by side (default: the scale's)")
-    work.add_argument("--engine", choices=("transformers", "vllm"), help="what answers (default: the scale's engine)")
-    shelf = work.add_argument_group("published", "for the study `published`: the authors' released checkpoints")
-    shelf.add_argument("--branch", default="main", help='branch to score, or "all" (default main)')
-    shelf.add_argument("--copies", type=Path, help="folder with copies in the hub's layout, in place of the hub")
-    shelf.add_argument("--base", help="the base model beside them: a folder or a hub id (default: the scale's)")
-    part = work.add_argument_group("grid", "a part of the study's grid; a point is a run, or a trunk with its branches")
-    part.add_argument("--method", choices=("full", "lora"), help="full fine-tuning or LoRA alone")
-    part.add_argument("--index", type=int, help="one grid point alone, in this process or these ranks, from 0 on")
-    commands.add_parser("list", parents=[shared], help="studies of a scale, with their question")
-    show = commands.add_parser("show", parents=[shared, many], help="the runs of a study, or all of one run")
-    show.add_argument("name", help="a study or the name of a run")
-    planned = commands.add_parser("plan", parents=[shared, many, some], help="what a study would train; trains nothing")
-    planned.add_argument("--json", action="store_true", help="machine-readable")
-    plan.arguments(planned)
-    run = commands.add_parser("run", parents=[shared, many, some, work], help="train and score; continues what stands")
-    run.add_argument("--no-eval", action="store_true", help="train only")
-    evaluate = commands.add_parser(
-        "evaluate", parents=[shared, many, some, work], help="score what is trained and not yet scored"
-    )
-    evaluate.add_argument(
-        "--rescore", action="store_true", help="generate nothing: print kept scores under each published convention"
-    )
-    for name, module in MODULES.items():
-        module.arguments(commands.add_parser(name, parents=[shared, many], help=module.HELP))
-    commands.add_parser("status", parents=[shared], help="where every run stands")
-    gather = commands.add_parser("collect", parents=[shared], help="write the result tables from complete runs")
-    gather.add_argument("--into", type=Path, default=Path("experiments/results"), help="(default experiments/results)")
-    gather.add_argument("--allow-dirty", action="store_true", help="also runs made by code that is not committed")
-    commands.add_parser("doctor", add_help=False, help="check model, engine and machine before a long run")
-    return parser
-
-
-_SET = "change a value of every run, as optim.lr=3e-4; makes scratch runs under _scratch/, which are never collected"
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -80,14 +80,14 @@ def sequences(run: Run, root: Path) -> int:
     return open_stream(run, tokenizer_of(run), cache=root / "cache").size
 
 
-def train_and_score(run: Run, evals: tuple[Eval, ...], root: Path) -> Done:
+def train_and_score(run: Run, evals: tuple[Eval, ...], root: Path, mirror: str | None = None) -> Done:
     """Train a run from wherever it stands and score its end; errors come back as their one line."""
     quiet()
     from replication.health import TrainingFailed
     from replication.train import train
 
     try:
-        train(run, root, watch=_tell)
+        train(run, root, watch=_tell, mirror=mirror)
     except (ValueError, RuntimeError, OSError, TrainingFailed) as error:
         return Done(run.name(), error=one_line(error))
     return score(run, evals, root)

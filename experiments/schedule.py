@@ -57,7 +57,10 @@ class Board:
 
 @dataclass(frozen=True)
 class Order:
-    """What to do: these runs of a scale under `root`, scored or not, and the base's own scores or not."""
+    """What to do: these runs of a scale under `root`, scored or not, and the base's own scores or not.
+
+    `mirror` is the dashboard that shows the metrics too.
+    """
 
     runs: list[Run]
     scale: Scale
@@ -65,6 +68,7 @@ class Order:
     workers: int
     with_evals: bool = True
     with_base: bool = True
+    mirror: str | None = None
 
     def evals(self, run: Run) -> tuple[Eval, ...]:
         """What a run is to be scored on."""
@@ -111,7 +115,7 @@ def inline(order: Order) -> list[Done]:
         folder = folder_of(run, order.root)
         try:
             with logs.kept(folder.path):
-                train(run, order.root, watch=_print_progress if first else None)
+                train(run, order.root, watch=_print_progress if first else None, mirror=order.mirror)
         except (ValueError, RuntimeError, OSError) as error:
             return [*ended, Done(run.name(), error=jobs.one_line(error))]
         if first:
@@ -128,7 +132,7 @@ def _drain(order: Order, pool: ProcessPoolExecutor, messages: Any, board: Board,
         going[pool.submit(jobs.score_base, order.scale, order.root)] = "base"
     while waiting or going:
         for run in _ready(waiting, finished, order.runs)[: max(0, order.workers - len(going))]:
-            going[pool.submit(jobs.train_and_score, run, order.evals(run), order.root)] = run.name()
+            going[pool.submit(jobs.train_and_score, run, order.evals(run), order.root, order.mirror)] = run.name()
             waiting.remove(run)
         ended, _ = wait(going, timeout=0.5, return_when=FIRST_COMPLETED)
         _listen(messages, board, bar, order.workers)
