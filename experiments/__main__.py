@@ -157,7 +157,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         _leave_when_told()
     # One engine for all, or one process that a signal reaches; else several side by side.
     if engine == "vllm" or options.index is not None:
-        ended = scoring.score_runs(runs, scale, root, engine=engine, with_base=with_base)
+        alone = options.index is None
+        ended = scoring.score_runs(runs, scale, root, engine=engine, with_base=with_base, base_last=not alone)
     else:
         workers = options.workers or scale.workers
         ended = schedule.execute(schedule.Order(runs, scale, root, workers=workers, with_base=with_base))

@@ -33,6 +33,6 @@ def point(runs: Sequence[Run], method: Method | None, index: int) -> Point:
     found = points(runs, method)
     if not 0 <= index < len(found):
         kind = f" of method {method}" if method else ""
-        last = f"0 to {len(found) - 1}" if found else "none"
-        raise ValueError(f"--index {index}: the grid has {len(found)} points{kind}, {last}; pass sbatch --array={last}")
+        advice = f"pass sbatch --array=0-{len(found) - 1}" if found else "there is nothing to do"
+        raise ValueError(f"--index {index}: the grid has {len(found)} points{kind}; {advice}")
     return found[index]

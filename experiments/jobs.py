@@ -59,12 +59,14 @@ class Answers:
 TELL_EVERY = 50
 
 
-def start_worker(messages: Queue[Any], threads: int | None) -> None:
+def start_worker(messages: Queue[Any], threads: int | None, parent: int) -> None:
     """Set up a worker: its threads, and its death when the parent dies, so that no orphan holds a run."""
     global _MESSAGES
     _MESSAGES = messages
     if os.uname().sysname == "Linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:  # it died while this process started
+            os._exit(1)
     import torch
 
     if threads:

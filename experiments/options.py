@@ -77,9 +77,7 @@ def _work() -> argparse.ArgumentParser:
     shelf.add_argument("--branch", default="main", help='branch to score, or "all" (default main)')
     shelf.add_argument("--copies", type=Path, help="folder with copies in the hub's layout, in place of the hub")
     shelf.add_argument("--base", help="the base model beside them: a folder or a hub id (default: the scale's)")
-    part = found.add_argument_group(
-        "grid", "a part of the grid; a point is a run, or a trunk with its branches"
-    )
+    part = found.add_argument_group("grid", "a part of the grid; a point is a run, or a trunk with its branches")
     part.add_argument("--method", choices=("full", "lora"), help="full fine-tuning or LoRA alone")
     part.add_argument("--index", type=int, help="one grid point alone, in this process or these ranks, from 0 on")
     return found

@@ -50,7 +50,7 @@ def sums(totals: Row, *, cpu: bool = False) -> list[str]:
         paid = "" if cpu else f"{totals['gpu_hours']:,.1f} GPU-hours of training, cost {totals['cost']:,.0f}, "
         lines += _plain(
             f"{totals['flops'] / 1e18:,.4g} EFLOP, {paid}checkpoints {amount(totals['checkpoint_bytes'])} GB, and up "
-            f"to {amount(totals['state_bytes'])} GB of state for a run under way"
+            f"to {amount(2 * totals['state_bytes'])} GB of state for each run under way"
         )
     return lines
 

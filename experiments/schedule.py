@@ -84,7 +84,7 @@ def execute(order: Order) -> list[Done]:
     messages = context.Queue()
     # A log file gets a line every half minute, a terminal a bar that moves.
     pause = 1.0 if sys.stderr.isatty() else 30.0
-    start = (messages, order.scale.threads)
+    start = (messages, order.scale.threads, os.getpid())
     with ProcessPoolExecutor(order.workers, mp_context=context, initializer=jobs.start_worker, initargs=start) as pool:
         planned = _plan_steps(order, pool)
         board = Board(planned, evals_left=len(order.runs) * order.with_evals + order.with_base)

@@ -39,15 +39,23 @@ class Shelf:
     base: str | None = None
 
 
-def score_runs(runs: Sequence[Run], scale: Scale, root: Path, *, engine: Engine, with_base: bool) -> list[Done]:
-    """Score the base and trained runs on what is missing, all by one engine."""
+def score_runs(
+    runs: Sequence[Run], scale: Scale, root: Path, *, engine: Engine, with_base: bool, base_last: bool = False
+) -> list[Done]:
+    """Score the base and trained runs on what is missing, all by one engine.
+
+    The base comes first, where a wrong column shows soonest; `base_last` for jobs side by side, of which all but one
+    would wait for it.
+    """
     from replication.evaluate import on_its_way
 
     def listed() -> Iterator[Candidate]:
-        if with_base:
+        if with_base and not base_last:
             yield jobs.base(scale, root)
         for run in runs:
             yield from on_its_way(run, folder_of(run, root), [scale.eval(name) for name in run.evals])
+        if with_base and base_last:
+            yield jobs.base(scale, root)
 
     return _score(list(listed()), root, engine)
 

@@ -80,7 +80,8 @@ def _value(text: str) -> Any:
 def _replaced(item: Any, path: list[str], value: Any, key: str) -> Any:
     known = [f.name for f in fields(item)]
     if path[0] not in known:
-        raise ValueError(f"--set {key}: {type(item).__name__} has no field {path[0]!r}; it has {', '.join(known)}")
+        there = f"it has {', '.join(known)}" if known else "it has none: take others out with --only"
+        raise ValueError(f"--set {key}: {type(item).__name__} has no field {path[0]!r}; {there}")
     old = getattr(item, path[0])
     if len(path) > 1:
         if not is_dataclass(old):

@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from replication.config import Run
+from replication.config import Run, Trapezoid
 from replication.engine import Engine
 from replication.models import naming_damage
 from replication.runs import RunDir, read_json, retrain, write_json
@@ -50,11 +50,17 @@ class Meta:
 def ladder(run: Run, *, sequences_per_epoch: int) -> dict[int, bool]:
     """Steps at which weights are kept, the last among them; True where a branch may continue from there."""
     total = run.steps(run.budget.amount, sequences_per_epoch=sequences_per_epoch)
-    rungs = {run.steps(amount, sequences_per_epoch=sequences_per_epoch): True for amount in run.ladder}
+    trunk = is_trunk(run)
+    rungs = {run.steps(amount, sequences_per_epoch=sequences_per_epoch): trunk for amount in run.ladder}
     beyond = [step for step in rungs if step > total]
     if beyond:
         raise ValueError(f"ladder step {beyond[0]} lies beyond the run's {total} steps; shorten the ladder of the Run")
     return {total: False} | rungs
+
+
+def is_trunk(run: Run) -> bool:
+    """Whether a run is never cooled down: it exists to be branched from."""
+    return isinstance(run.schedule, Trapezoid) and run.schedule.cooldown == 0
 
 
 def save(folder: RunDir, engine: Engine, meta: Meta, *, weights: bool, resumable: bool) -> Path:

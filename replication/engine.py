@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from replication import optim, ranks, state
 from replication.config import Run
 from replication.methods.attached import Attached
 
+# ZeRO-3 puts a function of its own in its place, for the whole process and for good.
+_LINEAR = torch.nn.functional.linear
 SAMPLE = 4096  # weights of a parameter that `sample` looks at
 
 
@@ -32,6 +35,7 @@ class Engine:
     zero_stage: int
     grad_clip: float
     peak_lr: float
+    micro_batch: int
 
     @property
     def model(self) -> torch.nn.Module:
@@ -121,6 +125,7 @@ class Engine:
     def close(self) -> None:
         """Free the hooks and buffers, so that one process can train many runs."""
         self.deepspeed.destroy()
+        torch.nn.functional.linear = _LINEAR
 
     @property
     def _optimiser(self) -> torch.optim.Optimizer:
@@ -146,17 +151,28 @@ def start(run: Run, attached: Attached) -> Engine:
     import deepspeed
 
     world = torch.distributed.get_world_size()
-    if run.global_batch % (run.micro_batch * world):
-        raise ValueError(
-            f"global_batch={run.global_batch} does not divide into micro-batches of {run.micro_batch} on {world} ranks"
-        )
+    micro = micro_batch(run, world)
     wrapped, *_ = deepspeed.initialize(
         model=attached.model,
         optimizer=optim.build(run.optim, list(attached.trainable.values())),
         config=deepspeed_config(run, world),
         dist_init_required=False,
     )
-    return Engine(wrapped, attached.trainable, run.zero_stage, run.grad_clip, run.optim.lr)
+    return Engine(wrapped, attached.trainable, run.zero_stage, run.grad_clip, run.optim.lr, micro)
+
+
+def micro_batch(run: Run, world: int) -> int:
+    """Sequences of a micro-batch on each of `world` ranks: the Run's, or as many as a rank's share has.
+
+    The objective does not depend on it, so a run may go on on more ranks than it was planned for.
+
+    Raises:
+        ValueError: the global batch does not divide over the ranks.
+    """
+    if run.global_batch % world:
+        raise ValueError(f"global_batch={run.global_batch} does not divide over {world} ranks; take a divisor of it")
+    share = run.global_batch // world
+    return max(size for size in range(1, min(run.micro_batch, share) + 1) if share % size == 0)
 
 
 def deepspeed_config(run: Run, world: int) -> dict[str, Any]:
@@ -164,10 +180,11 @@ def deepspeed_config(run: Run, world: int) -> dict[str, Any]:
 
     Pure bf16 has bf16 masters, which are no masters at all, and bf16 sums.
     """
-    accumulation = run.global_batch // (run.micro_batch * world)
+    micro = micro_batch(run, world)
+    accumulation = run.global_batch // (micro * world)
     content: dict[str, Any] = {
         "train_batch_size": run.global_batch,
-        "train_micro_batch_size_per_gpu": run.micro_batch,
+        "train_micro_batch_size_per_gpu": micro,
         "gradient_accumulation_steps": accumulation,
         "gradient_clipping": run.grad_clip,
         "steps_per_print": 10**9,
@@ -178,6 +195,8 @@ def deepspeed_config(run: Run, world: int) -> dict[str, Any]:
     }
     if run.precision == "bf16":
         content |= {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
+        # Sums over ranks as well: with a micro-batch a rank there is nothing to accumulate but these.
+        content |= {"communication_data_type": "fp32"}
     if run.precision == "pure_bf16":
         pure = {"enabled": True, "bf16_master_weights_and_grads": True, "bf16_optimizer_states": True}
         content |= {"bf16": pure, "data_types": {"grad_accum_dtype": "bf16"}}
@@ -202,7 +221,8 @@ def join_process_group() -> None:
         if missing:
             raise RuntimeError(f"{who['WORLD_SIZE']} ranks and no {missing[0]}: start through slurm/*.sh or torchrun")
         os.environ.update({name: str(value) for name, value in who.items()})
-        torch.distributed.init_process_group(backend)
+        # One rank writes and reads back 27 GB of weights while the others wait; the default is ten minutes.
+        torch.distributed.init_process_group(backend, timeout=timedelta(hours=2))
     else:
         os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
         torch.distributed.init_process_group(backend, store=torch.distributed.HashStore(), rank=0, world_size=1)

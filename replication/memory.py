@@ -6,14 +6,15 @@ P = weights that are trained, F = frozen weights (the base under LoRA), N = GPUs
                   bytes a weight                            divided by N from stage
     weights       2 (P + F) in bf16, 4 (P + F) in fp32      3
     gradients     4 P: summed in fp32 over micro-batches    2
-                  2 P in pure bf16
+                  + 2 P in bf16 at stage 1, which keeps what it adds; 2 P in pure bf16
     optimiser     4 P: fp32 masters of bf16 weights         1
                   + 4 P (Lion: momentum) or 8 P (Adam: mean and variance)
                   fp32 weights are their own masters at stage 0 and 3; stages 1 and 2 keep a second copy all the same.
                   Pure bf16 likewise, at half the bytes.
 
 Buffers, for a moment each (runtime/zero/config.py, the defaults that our configuration keeps): from stage 2 on a bucket
-of gradients to be reduced, 5e8 elements; stage 3 also gathers up to 1e9 weights. Stage 1 under fp32 has the bucket too.
+of gradients to be reduced, 5e8 elements (its fp32 copy on the wire is not counted); stage 3 also gathers up to 1e9
+weights. Stage 1 under fp32 has the bucket too.
 
 Activations, after Korthikanti et al. 2022 (arXiv 2205.05198, eq. 2, attention recomputed as flash kernels do), whose
 34 s b h bytes a block are of a GPT with dropout and a 4 h MLP. Counted anew for the blocks trained here, from
@@ -82,11 +83,17 @@ def estimate(shape: Shape, run: Run, *, world: int) -> Memory:
     share = [1 / world if stage >= first else 1.0 for first in range(4)]
     return Memory(
         weights=width * (trained + frozen) * share[3],
-        gradients=(2 if run.precision == "pure_bf16" else 4) * trained * share[2],
+        gradients=_gradient_bytes(run) * trained * share[2],
         optimiser=_optimiser_bytes(run) * trained * share[1],
         activations=activations(shape, run),
         buffers=_buffers(shape, run, width),
     )
+
+
+def _gradient_bytes(run: Run) -> int:
+    if run.precision == "pure_bf16":
+        return 2
+    return 6 if run.precision == "bf16" and run.zero_stage == 1 else 4
 
 
 def by_stage(shape: Shape, run: Run, *, world: int) -> dict[int, Memory]:

@@ -118,10 +118,15 @@ def locked(folder: RunDir, *, wait: bool = False) -> Iterator[None]:
     """
     folder.path.mkdir(parents=True, exist_ok=True)
     with (folder.path / ".lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise RuntimeError(f"{folder.path} is in use by another process; wait for it or stop it") from None
+        for left in (3, 2, 1, 0):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                break
+            except BlockingIOError:
+                if not left:
+                    told = f"{folder.path} is in use by another process; wait for it or stop it"
+                    raise RuntimeError(told) from None
+                time.sleep(0.05)  # `status` looks for a moment whether anybody holds it
         yield
 
 

@@ -143,7 +143,9 @@ def load(
     for owner in {id(piece.owner): piece.owner for piece in pieces}.values():
         state = optimiser.state[owner]
         state |= {kind: torch.zeros_like(owner) for kind in saved.kinds - {MASTER} if kind not in state}
-        state |= {key: torch.tensor(value) for key, value in saved.scalars.items()}
+        # A fused optimiser's kernel reads its step where the weights are.
+        place = owner.device if optimiser.defaults.get("fused") else torch.device("cpu")
+        state |= {key: torch.tensor(value, device=place) for key, value in saved.scalars.items()}
     for piece in pieces:
         for kind, view in {MASTER: piece.master, **piece.moments(optimiser)}.items():
             view.copy_(saved.read(f"{piece.name}/{kind}", piece.start, view.numel()))

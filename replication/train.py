@@ -133,12 +133,16 @@ def train(
             _loop(stage, Told(watch or _silent, shown), save_seconds)
         if _first_rank():
             checkpoints.thin(folder, stage.rungs)
+    # Where a launcher ends the job soon after the first rank that leaves, none may leave before the manifest is sealed.
+    torch.distributed.barrier()
     return folder
 
 
 def set_up(run: Run, folder: RunDir, root: Path) -> Stage:
     """Load data and model, attach the method, start the engine, and go to where the run stands."""
+    _leave_if_asked(run)
     stream = open_stream(run, tokenizer_of(run), cache=root / "cache")
+    _leave_if_asked(run)
     inputs = {"data_digest": stream.digest, "model_digest": identity(run.model)}
     _check_inputs(inputs, folder)
     if run.branch is not None:
@@ -147,8 +151,9 @@ def set_up(run: Run, folder: RunDir, root: Path) -> Stage:
     attached = attach(_base(run), run.method, seed=seeding.derive(run.seed, "init"))
     attached.model.train()
     trainable = health.check_trainable(attached.trainable, run.method.label())
+    _leave_if_asked(run)
     engine = start_engine(run, attached)
-    begin = _resume(run, folder, engine)
+    begin = _resume(run, folder, engine, total=max(rungs))
     if _first_rank():
         folder.update(trainable=trainable, sequences=stream.size, steps=max(rungs), **inputs)
     return Stage(run, folder, engine, attached, stream, rungs, begin)
@@ -169,7 +174,8 @@ def start_engine(run: Run, attached: Attached) -> Engine:
     """The engine of a run, its masters exactly the weights that were attached."""
     exact = {}
     if run.precision == "bf16":
-        exact = {name: p.detach().to("cpu", copy=True) for name, p in attached.trainable.items()}
+        # DeepSpeed gives each parameter a new, rounded tensor; these keep the old one.
+        exact = {name: p.detach() for name, p in attached.trainable.items()}
     engine = engines.start(run, attached)
     if exact:
         engine.set_masters(exact)
@@ -186,7 +192,11 @@ def _loop(stage: Stage, told: Told, save_seconds: float) -> None:
     spent = meta.seconds
     for step in range(meta.step, total):
         batches = stage.stream.micro_batches(
-            step, batch=run.global_batch, micro=run.micro_batch, rank=torch.distributed.get_rank(), world=engine.world
+            step,
+            batch=run.global_batch,
+            micro=engine.micro_batch,
+            rank=torch.distributed.get_rank(),
+            world=engine.world,
         )
         loss, count = accumulate(engine, batches, seed=seeding.derive(run.seed, "dropout", step))
         health.check_loss(loss, step + 1)
@@ -206,8 +216,9 @@ def _loop(stage: Stage, told: Told, save_seconds: float) -> None:
         pause = max(save_seconds, 20 * cost) if save_seconds else 0.0
         due, leave = _agree(time.monotonic() - saved > pause, preemption.asked())
         if meta.step == total:
-            # Without masters a norm's weights stay at 1 for good: the next bf16 number is .004 away.
-            every = total - start >= MOVED_AFTER and run.precision != "pure_bf16"
+            # Without masters a norm's weights stay at 1 for good: the next bf16 number is .004 away. What is left of a
+            # cooldown after a resume may be too small for a weight of 2 in fp32.
+            every = start == 0 and total >= MOVED_AFTER and run.precision != "pure_bf16"
             health.check_moved(before, health.fingerprint(engine.weights()), every=every)
         if meta.step in stage.rungs or due or leave:
             saving = time.monotonic()
@@ -232,21 +243,28 @@ def _step(engine: Engine, rate: float, *, measured: bool) -> tuple[float, dict[s
 def _save(stage: Stage, meta: Meta) -> None:
     """A checkpoint at this step; the one before it that only a resume needed goes."""
     rung = meta.step in stage.rungs
-    checkpoints.save(stage.folder, stage.engine, meta, weights=rung, resumable=stage.rungs.get(meta.step, True))
+    last = meta.step == stage.total
+    # A trunk's rungs are to branch from, and nobody scores them: their state is enough.
+    weights = last or (rung and not checkpoints.is_trunk(stage.run))
+    checkpoints.save(stage.folder, stage.engine, meta, weights=weights, resumable=stage.rungs.get(meta.step, True))
     if _first_rank():
         checkpoints.drop_passed(stage.folder, stage.rungs, meta.step)
         stage.folder.update(seconds=meta.seconds)
 
 
 def accumulate(engine: Engine, batches: list[dict[str, torch.Tensor]], *, seed: int) -> tuple[float, int]:
-    """Gradients of one global batch; returns its mean loss in nats and the positions in it, over all ranks."""
-    torch.manual_seed(seeding.derive(seed, torch.distributed.get_rank()))
+    """Gradients of one global batch; returns its mean loss in nats and the positions in it, over all ranks.
+
+    Dropout is drawn by the micro-batch's place in the global batch, whichever rank has it.
+    """
+    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     device = next(engine.model.parameters()).device
     count = _sum(sum(tasks.supervised(b) for b in batches), device)
     if count == 0:
         raise health.TrainingFailed("no position of a global batch carries a loss; are prompts longer than seq_len?")
     total = torch.zeros((), device=device)
     for i, batch in enumerate(batches):
+        torch.manual_seed(seeding.derive(seed, rank + i * world))
         batch = {k: v.to(device) for k, v in batch.items()}
         summed, _ = tasks.loss(engine.forward, batch)
         engine.backward(summed / count, last=i == len(batches) - 1)
@@ -276,8 +294,23 @@ def _parent(run: Run, folder: RunDir) -> RunDir:
     return RunDir(folder.path.parent.parent / run.branch.parent)
 
 
-def _resume(run: Run, folder: RunDir, engine: Engine) -> Meta:
-    """Load the furthest state of this run, else of the checkpoint that it branches from, else start at 0."""
+def _leave_if_asked(run: Run) -> None:
+    """Before what takes minutes and saves nothing.
+
+    Raises:
+        Preempted: the machine is wanted back.
+    """
+    if _agree(False, preemption.asked())[1]:
+        raise preemption.Preempted(f"{run.name()} leaves before its next step")
+
+
+def _resume(run: Run, folder: RunDir, engine: Engine, *, total: int) -> Meta:
+    """Load the furthest state of this run, else of the checkpoint that it branches from, else start at 0.
+
+    A run that was killed between its last checkpoint and the seal of its manifest has nothing left to do.
+    """
+    if (folder.checkpoint(total) / "meta.json").is_file():
+        return checkpoints.read_meta(folder.checkpoint(total))
     path = checkpoints.latest_resumable(folder)
     if path is None and run.branch is not None:
         step = run.branch.at_tokens // (run.global_batch * run.seq_len)
@@ -286,8 +319,9 @@ def _resume(run: Run, folder: RunDir, engine: Engine) -> Meta:
             raise FileNotFoundError(f"{run.name()} branches from {path}, which is missing; train {run.branch.parent}")
     meta = Meta(0, 0, 0, 0, 0.0) if path is None else checkpoints.read_meta(path)
     if path is not None:
-        mend = retrain(path) if path.parent.parent != folder.path else f"remove {path} and run again"
-        engine.load(path / "resume", mend=mend)
+        own = path.parent.parent == folder.path
+        engine.load(path / "resume", mend=f"remove {path} and run again" if own else retrain(path))
+        meta = meta if own else replace(meta, seconds=0.0)  # the trunk's time is the trunk's
     if _first_rank():
         drop_lines_after(folder.path / "metrics.jsonl", meta.step)
         for torn in (folder.path / "checkpoints").glob("*.partial"):
@@ -344,8 +378,9 @@ def _naming_lack_of_memory(run: Run) -> Iterator[None]:
     """
     try:
         yield
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+    except RuntimeError as error:  # torch.OutOfMemoryError is one
+        told = str(error).lower()
+        if not any(words in told for words in ("out of memory", "can't allocate memory")):
             raise
         world = torch.distributed.get_world_size()
         planned = memory.describe(memory.estimate(shapes.of_model(run.model), run, world=world))

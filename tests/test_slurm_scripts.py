@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from experiments import grid, scales, studies
-from experiments.__main__ import _parser
+from experiments.__main__ import MODULES
+from experiments.options import parser
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "slurm"
@@ -75,7 +76,7 @@ def test_every_command_of_a_script_is_one_and_names_runs_that_exist(name: str) -
     found = commands(name)
     assert found
     for words in found:
-        asked = _parser().parse_args(words)
+        asked = parser(MODULES).parse_args(words)
         if asked.command in ("run", "evaluate"):
             runs = studies.runs(asked.study, PAPER, seeds=asked.seeds)
             last = int(options(name)["array"].split("-")[1])

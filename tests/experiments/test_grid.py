@@ -30,5 +30,5 @@ def test_the_points_of_one_seed_are_the_first_of_two() -> None:
 
 @pytest.mark.parametrize("index", [-1, 9])
 def test_an_index_outside_the_grid_is_told_its_size(index: int) -> None:
-    with pytest.raises(ValueError, match="9 points of method lora, 0 to 8"):
+    with pytest.raises(ValueError, match="9 points of method lora; pass sbatch --array=0-8"):
         grid.point(studies.runs("ift_code", POCKET, seeds=1), "lora", index)

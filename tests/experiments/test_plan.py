@@ -134,11 +134,13 @@ def test_gpu_hours_and_cost_follow_from_the_offer() -> None:
     assert row["hours"] == pytest.approx(hours / 32)
 
 
-def test_disk_holds_weights_of_every_rung_and_state_of_those_that_are_branched_from() -> None:
+def test_disk_holds_weights_of_every_rung_and_of_a_trunks_rungs_the_state_alone() -> None:
     scale = scales.load("paper")
     run = replace(RUN, method=LoRA(16, 32), ladder=(4, 8), budget=Budget(8, "steps"))
     p = 39_976_960
-    assert plan.make([run], scale, Offer())["runs"][0]["checkpoint_bytes"] == 2 * 4 * p + 2 * 8 * p
+    assert plan.make([run], scale, Offer())["runs"][0]["checkpoint_bytes"] == 2 * 4 * p
+    trunk = replace(run, schedule=Trapezoid(2, cooldown=0.0))
+    assert plan.make([trunk], scale, Offer())["runs"][0]["checkpoint_bytes"] == 4 * p + 2 * 8 * p
     adam = replace(run, ladder=(), optim=AdamW(1e-4))
     row = plan.make([adam], scale, Offer())["runs"][0]
     assert (row["checkpoint_bytes"], row["state_bytes"]) == (4 * p, 12 * p)

@@ -19,7 +19,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from experiments import __main__ as command
-from experiments import card, publish, studies
+from experiments import card, options, publish, studies
 from experiments.scales import POCKET
 from replication.config import IFT, Run, Source, encode
 from replication.methods import attach
@@ -244,8 +244,8 @@ def test_data_sets_of_the_hub_are_named_to_it(root: Path) -> None:
 def test_the_command_of_the_card_trains_this_run_alone(root: Path) -> None:
     text = (written(ADAPTER, root) / "README.md").read_text()
     line = next(line for line in text.splitlines() if line.startswith("python -m experiments run"))
-    options = command._parser().parse_args(line.split()[3:])
-    assert [run.digest() for run in command._chosen(options, POCKET)] == [ADAPTER.digest()]
+    asked = options.parser(command.MODULES).parse_args(line.split()[3:])
+    assert [run.digest() for run in command._chosen(asked, POCKET)] == [ADAPTER.digest()]
 
 
 def test_a_card_of_what_no_study_names_points_to_the_manifest(root: Path) -> None:

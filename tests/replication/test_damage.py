@@ -17,6 +17,7 @@ from experiments import jobs
 from replication import evaluate
 from replication.config import CPT, Branch, Budget, Cosine, Full, LionW, LoRA, Run, Source, Trapezoid, encode
 from replication.health import TrainingFailed
+from replication.preemption import Preempted
 from replication.runs import RunDir
 from replication.specs import HeldOut
 from replication.train import train
@@ -131,6 +132,30 @@ def test_one_checkpoint_to_resume_from_is_kept_and_no_torn_one(run: Run, inputs:
     (folder.path / "checkpoints" / "step_000009.partial").mkdir()
     train(run, inputs / "runs")
     assert [path.name for path in (folder.path / "checkpoints").iterdir()] == ["step_000008"]
+
+
+def test_a_run_killed_before_its_seal_is_not_trained_again(run: Run, inputs: Path) -> None:
+    folder = train(run, inputs / "runs")
+    folder.update(status="running")
+    seen: list[object] = []
+    train(run, inputs / "runs", watch=seen.append)
+    assert folder.status == "complete" and not seen
+
+
+def test_a_machine_wanted_back_during_set_up_is_left_before_the_model_is_loaded(
+    run: Run, inputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("replication.preemption._noted", True)
+    monkeypatch.setattr("replication.train.load_model", None)
+    with pytest.raises(Preempted, match="leaves before its next step"):
+        train(run, inputs / "runs")
+    assert RunDir(inputs / "runs" / "test" / run.name()).status == "preempted"
+
+
+def test_the_end_of_a_cooldown_may_be_too_small_to_move_a_large_weight(run: Run, inputs: Path) -> None:
+    run = replace(run, method=Full(), optim=LionW(3e-7), schedule=Trapezoid(0, cooldown=1.0))
+    stopped(run, inputs / "runs", at=7)
+    assert train(run, inputs / "runs").status == "complete"
 
 
 def test_training_time_counts_the_steps_before_a_stop(run: Run, inputs: Path) -> None:

@@ -59,7 +59,7 @@ def test_bytes_a_weight_of_each_stage_are_those_written_down() -> None:
     p, gpus = 6_738_415_616, 32
     held = {stage: memory.estimate(LLAMA, replace(RUN, zero_stage=stage), world=gpus) for stage in (1, 2, 3)}  # type: ignore[arg-type]
     assert [held[s].weights for s in (1, 2, 3)] == [2 * p, 2 * p, 2 * p / gpus]
-    assert [held[s].gradients for s in (1, 2, 3)] == [4 * p, 4 * p / gpus, 4 * p / gpus]
+    assert [held[s].gradients for s in (1, 2, 3)] == [6 * p, 4 * p / gpus, 4 * p / gpus]
     assert [held[s].optimiser for s in (1, 2, 3)] == [12 * p / gpus] * 3
     lion = memory.estimate(LLAMA, replace(RUN, optim=LionW(1e-5)), world=gpus)
     assert lion.optimiser == 8 * p / gpus

@@ -97,6 +97,8 @@ def test_a_branch_continues_its_trunk_bit_for_bit(run: Run, tmp_path: Path) -> N
         load_file(tmp_path / "test" / r.name() / "checkpoints/step_000008/model.safetensors") for r in (trunk, branch)
     ]
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
+    rung = tmp_path / "test" / trunk.name() / "checkpoints/step_000004"
+    assert sorted(path.name for path in rung.iterdir()) == ["meta.json", "resume"]  # to branch from, not to score
 
 
 def test_a_finished_run_is_not_trained_again(run: Run, tmp_path: Path) -> None:
