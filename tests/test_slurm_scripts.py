@@ -13,6 +13,7 @@ import pytest
 from experiments import grid, scales, studies
 from experiments.__main__ import MODULES
 from experiments.options import parser
+from replication.engine import micro_batch
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "slurm"
@@ -96,3 +97,10 @@ def test_training_is_preemptible_and_meets_across_nodes(name: str) -> None:
 def test_the_folder_of_the_output_is_there_in_every_checkout(name: str) -> None:
     folder = ROOT / Path(options(name)["output"]).parent
     assert (folder / ".gitignore").read_text() == "*\n!.gitignore\n"  # git keeps no empty folder
+
+
+@pytest.mark.parametrize("scale", ["pocket", "desk", "paper"])
+@pytest.mark.parametrize("world", [1, 2, 4, 8, 16])
+def test_every_run_of_a_study_trains_on_any_usual_number_of_ranks(scale: str, world: int) -> None:
+    for run in studies.runs(studies.MAIN, scales.load(scale), seeds=1):
+        assert run.global_batch % (micro_batch(run, world) * world) == 0
