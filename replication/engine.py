@@ -149,7 +149,10 @@ def start(run: Run, attached: Attached) -> Engine:
     """
     join_process_group()
     import deepspeed
+    from deepspeed.runtime import bf16_optimizer
 
+    # Stage 1 in bf16 prints the machine's memory seven times a start, whatever the log level.
+    bf16_optimizer.see_memory_usage = lambda *_, **__: None
     world = torch.distributed.get_world_size()
     micro = micro_batch(run, world)
     wrapped, *_ = deepspeed.initialize(

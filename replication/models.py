@@ -98,8 +98,19 @@ def naming_damage(where: str | Path, mend: str | None = None) -> Iterator[None]:
 
 
 def load_tokenizer(where: str | Path) -> PreTrainedTokenizerBase:
-    """A tokenizer from a local folder or a hub id."""
-    return AutoTokenizer.from_pretrained(locate(where))
+    """A tokenizer from a local folder or a hub id.
+
+    Raises:
+        FileNotFoundError: it is neither here nor to be had from the hub.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(locate(where))
+    except OSError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise FileNotFoundError(
+            f"no tokenizer of {where} on this machine, and the hub does not give it ({reason}); log in with "
+            "`hf auth login`, accept its licence, or name a local copy"
+        ) from error
 
 
 def tokenizer_of(run: Run) -> PreTrainedTokenizerBase:
