@@ -54,7 +54,7 @@ def _shared() -> argparse.ArgumentParser:
 
 def _many() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(add_help=False)
-    found.add_argument("--seeds", type=_positive, default=1, help="number of seeds, from 0 on (default 1)")
+    found.add_argument("--seeds", type=positive, default=1, help="number of seeds, from 0 on (default 1)")
     return found
 
 
@@ -71,7 +71,7 @@ def _some(*, optional: bool = False) -> argparse.ArgumentParser:
 
 def _work() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(add_help=False)
-    found.add_argument("--workers", type=_positive, help="processes side by side (default: the scale's)")
+    found.add_argument("--workers", type=positive, help="processes side by side (default: the scale's)")
     found.add_argument("--engine", choices=("transformers", "vllm"), help="what answers (default: the scale's engine)")
     shelf = found.add_argument_group("published", "for the study `published`: the authors' released checkpoints")
     shelf.add_argument("--branch", default="main", help='branch to score, or "all" (default main)')
@@ -83,7 +83,8 @@ def _work() -> argparse.ArgumentParser:
     return found
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """An option that counts something: 1 or more."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from experiments import studies
 from experiments.jobs import one_line, quiet
+from experiments.options import positive
 from replication.config import IFT, Run, Source, Task
 from replication.scale import Scale
 
@@ -51,7 +52,7 @@ class Prepared:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("study", nargs="?", default=studies.MAIN, help="a name that `list` prints (default: all)")
-    parser.add_argument("--workers", type=_positive, default=1, help="processes that tokenise (default 1: this one)")
+    parser.add_argument("--workers", type=positive, default=1, help="processes that tokenise (default 1: this one)")
 
 
 def run(options: argparse.Namespace, scale: Scale) -> int:
@@ -166,10 +167,3 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value

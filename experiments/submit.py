@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments import grid, studies
+from experiments.options import positive
 from replication.config import CPT, Run
 from replication.scale import Scale
 
@@ -54,7 +55,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("study", help="a name that `list` prints; a setting submits that setting's jobs alone")
     parser.add_argument("--dry-run", action="store_true", help="print the commands as a shell script; submit nothing")
-    parser.add_argument("--nodes", type=_positive, help="nodes of each training job (default: the scripts' own)")
+    parser.add_argument("--nodes", type=positive, help="nodes of each training job (default: the scripts' own)")
 
 
 def run(options: argparse.Namespace, scale: Scale) -> int:
@@ -135,10 +136,3 @@ def _submit(command: Sequence[str], numbers: Mapping[str, str]) -> str:
         undo = f"; take back the others with: scancel {' '.join(numbers.values())}" if numbers else ""
         raise RuntimeError(f"{shlex.join(command)}: {done.stderr.strip() or done.stdout.strip()}{undo}")
     return done.stdout.strip().split(";")[0]
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
