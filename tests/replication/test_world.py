@@ -105,9 +105,11 @@ def test_two_ranks_save_and_four_continue_with_equal_losses_and_weights(
 ) -> None:
     shutil.copytree(stopped, tmp_path / "four")
     shutil.copytree(stopped, tmp_path / "one")
-    seen = launch(runs, tmp_path / "four", ranks=4)
-    assert seen.keys() == runs.keys()
-    for label, run in runs.items():
+    # Four processes on two cores are slow: what differs by method, stage and precision is seen above.
+    chosen = {label: runs[label] for label in ("full-3", "lora-3")}
+    seen = launch(chosen, tmp_path / "four", ranks=4)
+    assert seen.keys() == chosen.keys()
+    for label, run in chosen.items():
         assert seen[label] == pytest.approx(undisturbed[label][STOP:], rel=NEAR[run.precision])
         losses_of(run, tmp_path / "one" / label)
         four, one = (weights(folder_of(run, tmp_path / ranks / label)) for ranks in ("four", "one"))

@@ -1,6 +1,6 @@
 """The same answers as lm-evaluation-harness 0.4.13, from the same local data and the same model.
 
-Every 80th item of the three benchmarks by default, and the longest question of ARC, which does not fit into the
+Every 160th item of the three benchmarks by default, and the longest question of ARC, which does not fit into the
 model's 512 positions. The whole sets (12,481 items, half an hour on one core):
 
     CHOICE_EVERY=1 pytest tests/replication/evals/test_lm_eval.py --timeout 7200
@@ -26,7 +26,7 @@ from replication.evals import forms
 from replication.evals.choice import option_texts
 from replication.specs import Choice, Form, Shots
 
-EVERY = int(os.environ.get("CHOICE_EVERY", "80"))
+EVERY = int(os.environ.get("CHOICE_EVERY", "160"))
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed")
 
