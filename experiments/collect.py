@@ -14,7 +14,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from experiments.sweeps import setting_of
-from replication.config import LoRA, Trapezoid
+from replication.config import LoRA
 from replication.results import Items, RunRow, Score, write_rows
 from replication.runs import RunDir, find_runs, read_json
 from replication.scale import Scale
@@ -111,7 +111,7 @@ def _run_row(folder: RunDir, scale: Scale) -> RunRow:
         lr=run.optim.lr,
         length=run.budget.amount,
         length_unit=run.budget.unit,
-        trunk=isinstance(run.schedule, Trapezoid) and run.schedule.cooldown == 0,
+        trunk=run.is_trunk,
         step=meta["step"],
         tokens=meta["tokens"],
         supervised_tokens=meta["supervised_tokens"],

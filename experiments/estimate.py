@@ -23,7 +23,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from replication.config import IFT, AdamW, LoRA, Run, Task, Trapezoid
+from replication.config import IFT, AdamW, LoRA, Run, Task
 from replication.scale import Setting
 from replication.shapes import Shape, multiplied, parameters, trainable
 
@@ -147,8 +147,7 @@ def rungs(run: Run, *, sequences_per_epoch: int) -> tuple[int, int]:
     """How many checkpoints of a run keep weights, and how many state alone: a trunk's rungs, to branch from."""
     kept = {run.steps(amount, sequences_per_epoch=sequences_per_epoch) for amount in run.ladder}
     last = run.steps(run.budget.amount, sequences_per_epoch=sequences_per_epoch)
-    trunk = isinstance(run.schedule, Trapezoid) and run.schedule.cooldown == 0
-    return (1, len(kept)) if trunk else (len(kept | {last}), 0)
+    return (1, len(kept)) if run.is_trunk else (len(kept | {last}), 0)
 
 
 def size_in_billions(shape: Shape) -> int:

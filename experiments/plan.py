@@ -115,7 +115,7 @@ def _row(item: _Known, offer: Offer) -> Row:
         "study": run.study,
         "digest": run.digest(),
         "method": run.method.label(),
-        "trunk": _is_trunk(run),
+        "trunk": run.is_trunk,
         "length": f"{run.budget.amount:g} {run.budget.unit}",
         "from_step": before,
         "end_step": end,
@@ -218,7 +218,7 @@ def _lengths(items: list[_Known]) -> list[Row]:
     found: dict[tuple[str, int], Row] = {}
     for item in items:
         run = item.run
-        if _is_trunk(run) or (run.budget.unit == "epochs" and item.per_epoch is None):
+        if run.is_trunk or (run.budget.unit == "epochs" and item.per_epoch is None):
             continue
         for amount in run.ladder or (run.budget.amount,):
             steps = run.steps(amount, sequences_per_epoch=item.per_epoch or 1)
@@ -233,10 +233,6 @@ def _asked(amount: float, steps: int, item: _Known) -> float:
     """The setting's own length, which the run rounds to whole steps."""
     lengths = item.setting.lengths if item.setting and item.run.budget.unit == "tokens" else ()
     return next((length for length in lengths if item.run.steps(length, sequences_per_epoch=1) == steps), amount)
-
-
-def _is_trunk(run: Run) -> bool:
-    return isinstance(run.schedule, Trapezoid) and run.schedule.cooldown == 0
 
 
 # ---------------------------------------------------------------- memory

@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from replication.config import Run, Trapezoid
+from replication.config import Run
 from replication.engine import Engine
 from replication.models import naming_damage
 from replication.runs import RunDir, read_json, retrain, write_json
@@ -50,17 +50,11 @@ class Meta:
 def ladder(run: Run, *, sequences_per_epoch: int) -> dict[int, bool]:
     """Steps at which weights are kept, the last among them; True where a branch may continue from there."""
     total = run.steps(run.budget.amount, sequences_per_epoch=sequences_per_epoch)
-    trunk = is_trunk(run)
-    rungs = {run.steps(amount, sequences_per_epoch=sequences_per_epoch): trunk for amount in run.ladder}
+    rungs = {run.steps(amount, sequences_per_epoch=sequences_per_epoch): run.is_trunk for amount in run.ladder}
     beyond = [step for step in rungs if step > total]
     if beyond:
         raise ValueError(f"ladder step {beyond[0]} lies beyond the run's {total} steps; shorten the ladder of the Run")
     return {total: False} | rungs
-
-
-def is_trunk(run: Run) -> bool:
-    """Whether a run is never cooled down: it exists to be branched from."""
-    return isinstance(run.schedule, Trapezoid) and run.schedule.cooldown == 0
 
 
 def save(folder: RunDir, engine: Engine, meta: Meta, *, weights: bool, resumable: bool) -> Path:
@@ -96,16 +90,17 @@ def _export(partial: Path, engine: Engine, *, first: bool) -> None:
         if first:
             gathered[name] = value.to("cpu", copy=True)
     if first:
-        frozen = {name: b for name, b in engine.model.state_dict().items() if name in _persistent_buffers(engine.model)}
-        engine.model.save_pretrained(str(partial), state_dict=gathered | frozen)  # type: ignore[operator]
+        buffers = _persistent_buffers(engine.model)
+        engine.model.save_pretrained(str(partial), state_dict=gathered | buffers)  # type: ignore[operator]
         # PEFT adds a model card full of placeholders.
         (partial / "README.md").unlink(missing_ok=True)
         check(partial, gathered)
 
 
-def _persistent_buffers(model: torch.nn.Module) -> set[str]:
-    """Names of what a model stores beside its parameters."""
-    return set(model.state_dict()) & {name for name, _ in model.named_buffers()}
+def _persistent_buffers(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """What a model stores beside its parameters."""
+    names = {name for name, _ in model.named_buffers()}
+    return {name: value for name, value in model.state_dict().items() if name in names}
 
 
 @contextlib.contextmanager

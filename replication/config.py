@@ -296,11 +296,15 @@ class Run:
                 f"Run.global_batch={self.global_batch} is not a multiple of micro_batch={self.micro_batch}"
             )
 
+    @property
+    def is_trunk(self) -> bool:
+        """Whether the run is never cooled down: it exists to be branched from."""
+        return isinstance(self.schedule, Trapezoid) and self.schedule.cooldown == 0
+
     def name(self) -> str:
         """Readable and unique within a scale: `ift_code/lora-r64-all-lr2e-4-ep4-s0`."""
         optim = "" if isinstance(self.optim, LionW) else "-adamw"
-        # A run that is never cooled down exists to be branched from.
-        trunk = "trunk-" if isinstance(self.schedule, Trapezoid) and self.schedule.cooldown == 0 else ""
+        trunk = "trunk-" if self.is_trunk else ""
         extra = "-purebf16" if self.precision == "pure_bf16" else ""
         extra += f"-wd{number(self.optim.weight_decay)}" if self.optim.weight_decay > WD_UNNAMED else ""
         extra += f"-ad{number(self.attention_dropout)}" if self.attention_dropout else ""

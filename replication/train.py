@@ -245,7 +245,7 @@ def _save(stage: Stage, meta: Meta) -> None:
     rung = meta.step in stage.rungs
     last = meta.step == stage.total
     # A trunk's rungs are to branch from, and nobody scores them: their state is enough.
-    weights = last or (rung and not checkpoints.is_trunk(stage.run))
+    weights = last or (rung and not stage.run.is_trunk)
     checkpoints.save(stage.folder, stage.engine, meta, weights=weights, resumable=stage.rungs.get(meta.step, True))
     if _first_rank():
         checkpoints.drop_passed(stage.folder, stage.rungs, meta.step)

@@ -28,7 +28,7 @@ def test_looking_leaves_the_lock_free(tmp_path: Path) -> None:
     run = folder(tmp_path / "a", status="running")
     with locked(run):
         pass
-    status.state(run)
+    assert status.state(run) == "stopped"
     with locked(run):
         pass
 
