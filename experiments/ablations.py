@@ -12,11 +12,10 @@ from dataclasses import replace
 
 from experiments import cpt, ift, paper_settings, sweeps
 from experiments.arms import arms, base_run
-from replication.config import AdamW, LionW, LoRA, Run
+from replication import shapes
+from replication.config import SGD, AdamW, LionW, LoRA, Run, Targets
 from replication.scale import Scale, Setting
 
-# The first version's alpha, at every rank; beside it the rank and twice the rank.
-FIXED_ALPHA = paper_settings.V1_CODE_ALPHA.value
 SHORT = paper_settings.MODULE_EPOCHS.value
 
 
@@ -42,12 +41,15 @@ def _kind(name: str) -> str:
 
 
 def _alpha(scale: Scale, name: str, setting: Setting, seed: int) -> list[Run]:
-    """The highest rank under three alphas at every rate of its sweep; one length. Under two at its own rate in CPT."""
+    """The highest rank under three alphas at every rate of its sweep; one length. Under two at its own rate in CPT.
+
+    Beside 2 r: the rank itself, and the first version's alpha, an eighth of the paper's highest rank.
+    """
     rank = max(scale.ranks)
     arm = f"r{rank}"
     length = _middle(setting)
     rates = sweeps.rates(scale, sweeps.setting_of(name), setting, arm) or (setting.rate(arm),)
-    alphas = (FIXED_ALPHA, rank, 2 * rank) if setting.regime == "ift" else (FIXED_ALPHA, 2 * rank)
+    alphas = (scale.fixed_alpha, rank, 2 * rank) if setting.regime == "ift" else (scale.fixed_alpha, 2 * rank)
     return [
         replace(_at(base_run(scale, name, setting, arm, seed, lr=lr), length), method=_lora(scale, rank, alpha=alpha))
         for alpha in alphas
@@ -63,7 +65,7 @@ def _optimiser(scale: Scale, name: str, setting: Setting, seed: int) -> list[Run
 def _first_sweep(scale: Scale, name: str, setting: Setting, seed: int) -> list[Run]:
     """LionW at every rate, full and with the middle rank under a fixed alpha, without the gate."""
     rank = sorted(scale.ranks)[len(scale.ranks) // 2]
-    first = LoRA(rank, alpha=FIXED_ALPHA, targets="all-nogate", dropout=scale.dropout)
+    first = LoRA(rank, alpha=scale.fixed_alpha, targets="all-nogate", dropout=scale.dropout)
     length = _middle(setting) if setting.sweep_length is None else setting.sweep_length
     return [
         replace(_at(base_run(scale, name, setting, arm, seed, lr=lr), length), method=method)
@@ -73,14 +75,15 @@ def _first_sweep(scale: Scale, name: str, setting: Setting, seed: int) -> list[R
 
 
 def _with_adamw(run: Run) -> Run:
-    return replace(run, optim=AdamW(run.optim.lr, betas=run.optim.betas, weight_decay=run.optim.weight_decay))
+    return replace(run, optim=AdamW(run.optim.lr, weight_decay=run.optim.weight_decay))
 
 
 def _modules(scale: Scale, name: str, setting: Setting, seed: int) -> list[Run]:
     """Adapters on attention or on the MLP only, at every rank, for the shorter lengths."""
+    parts: tuple[Targets, ...] = ("attention", "mlp")
     return [
         replace(_at(base_run(scale, name, setting, f"r{rank}", seed), length), method=_lora(scale, rank, targets=part))
-        for part in ("attention", "mlp")
+        for part in parts
         for rank in scale.ranks
         for length in _short(setting)
     ]
@@ -91,10 +94,43 @@ def _regularisation(scale: Scale, name: str, setting: Setting, seed: int) -> lis
     found = []
     for length in setting.lengths:
         plain = _at(base_run(scale, name, setting, "full", seed), length)
-        for decay in paper_settings.WEIGHT_DECAYS.value:
-            found.append(replace(plain, optim=LionW(plain.optim.lr, plain.optim.betas, decay)))
+        for decay in scale.weight_decays:
+            found.append(replace(plain, optim=LionW(plain.optim.lr, weight_decay=decay)))
         for share in paper_settings.ATTENTION_DROPOUTS.value:
             found.append(replace(plain, attention_dropout=share))
+    return found
+
+
+def _matched(scale: Scale, name: str, setting: Setting, seed: int) -> list[Run]:
+    """Attention at the highest rank, MLP and all linears at the rank with the nearest number of weights; longest.
+
+    Each at the highest rank's rate and at twice that: the better by held-out target loss stands for the arm.
+    """
+    shape, top = shapes.of_model(scale.model), max(scale.ranks)
+    weights = shapes.trainable(shape, _lora(scale, top, targets="attention"))
+    parts: tuple[Targets, ...] = ("attention", "mlp", "all")
+    ranks = {part: round(weights / shapes.trainable(shape, _lora(scale, 1, targets=part))) for part in parts}
+    arm = f"r{top}"
+    return [
+        replace(
+            _at(base_run(scale, name, setting, arm, seed, lr=times * setting.rate(arm)), max(setting.lengths)),
+            method=_lora(scale, ranks[part], targets=part),
+        )
+        for part in parts
+        for times in (1, 2)
+    ]
+
+
+def _artefact(scale: Scale, name: str, setting: Setting, seed: int) -> list[Run]:
+    """Full fine-tuning by AdamW and by SGD at every length of a CPT setting, each at a rate of its own.
+
+    The rates stand in the sweep as those of the arms "full-adamw" and "full-sgd".
+    """
+    found = []
+    for label, kind in (("full-adamw", AdamW), ("full-sgd", SGD)):
+        for lr in sweeps.rates(scale, sweeps.setting_of(name), setting, label):
+            plain = base_run(scale, name, setting, "full", seed, lr=lr)
+            found += cpt.of_arm(replace(plain, optim=kind(lr)), setting)
     return found
 
 
@@ -110,6 +146,8 @@ GRIDS: dict[str, tuple[Callable[[Scale, str, Setting, int], list[Run]], str]] = 
     "first_sweep": (_first_sweep, "the first version's learning rates (Figure S1)"),
     "modules": (_modules, "which linears need an adapter? (Figure 7)"),
     "regularisation": (_regularisation, "do weight decay or attention dropout forget less? (Figure 4)"),
+    "matched": (_matched, "which linears, at equal numbers of trained weights? (LoRA Without Regret)"),
+    "artefact": (_artefact, "is the high rank of the change the method's or the optimiser's? (not the paper's)"),
     "precision": (_precision, "what do weights without fp32 masters lose? (ablation, not the paper's)"),
 }
 
@@ -118,8 +156,8 @@ def _at(run: Run, length: float) -> Run:
     return replace(run, budget=replace(run.budget, amount=length))
 
 
-def _lora(scale: Scale, rank: int, *, alpha: float | None = None, targets: str = "all") -> LoRA:
-    return LoRA(rank, alpha=2 * rank if alpha is None else alpha, targets=targets, dropout=scale.dropout)  # type: ignore[arg-type]
+def _lora(scale: Scale, rank: int, *, alpha: float | None = None, targets: Targets = "all") -> LoRA:
+    return LoRA(rank, alpha=2 * rank if alpha is None else alpha, targets=targets, dropout=scale.dropout)
 
 
 def _middle(setting: Setting) -> float:

@@ -122,4 +122,5 @@ def _run_row(folder: RunDir, scale: Scale) -> RunRow:
         started=manifest["started"],
         hardware=f"{manifest['hardware']['cpu']}, {manifest['hardware']['threads']} threads"
         + "".join(f", {gpu}" for gpu in manifest["hardware"]["gpus"]),
+        variant=run.variant(),
     )

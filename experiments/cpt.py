@@ -19,10 +19,11 @@ from replication.scale import Scale, Setting
 
 def runs(scale: Scale, study: str, setting: Setting, seed: int) -> list[Run]:
     """Trunk and branches of every arm of a CPT setting."""
-    return [run for arm in arms(scale, setting) for run in _of_arm(base_run(scale, study, setting, arm, seed), setting)]
+    return [run for arm in arms(scale, setting) for run in of_arm(base_run(scale, study, setting, arm, seed), setting)]
 
 
-def _of_arm(run: Run, setting: Setting) -> list[Run]:
+def of_arm(run: Run, setting: Setting) -> list[Run]:
+    """The trunk of one arm and a branch for every length of its setting."""
     schedule = setting.schedule
     if not isinstance(schedule, Trapezoid):
         raise ValueError(f"setting {run.study!r}: continued pretraining needs a Trapezoid schedule, not {schedule}")

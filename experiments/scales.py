@@ -40,6 +40,18 @@ SWEEP = (
     ("ift/r1", (4e-3, 8e-3, 1.6e-2, 3.2e-2)),
     ("ift/r4", (2e-3, 4e-3, 8e-3, 1.6e-2)),
     ("ift/r16", (1e-3, 2e-3, 4e-3, 8e-3)),
+    # Not arms: `ablations.py` asks for them.
+    ("cpt_code/full-adamw", (1e-3,)),
+    ("cpt_code/full-sgd", (0.1,)),
+)
+ABLATIONS = (
+    "ift_code.modules",
+    "ift_code.alpha",
+    "ift_code.regularisation",
+    "ift_code.matched",
+    "ift_code.optimiser",
+    "cpt_math.alpha",
+    "cpt_code.artefact",
 )
 
 
@@ -104,6 +116,11 @@ POCKET = Scale(
     forgetting=("what_next", "facts", "which"),
     source_loss="source_loss",
     sweep_rates=SWEEP,
+    ablations=ABLATIONS,
+    # As the paper's 32 was: an eighth of the highest rank and half of the middle one.
+    fixed_alpha=2,
+    # Figure 4's 5e-5 and 1e-4 a step, over an epoch of 193 steps there and 23 here: the same share of a weight.
+    weight_decays=(4.2e-4, 8.4e-4),
 )
 
 SCALES = {"pocket": POCKET, "desk": DESK, "paper": PAPER, "paper_v1": PAPER_V1}

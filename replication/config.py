@@ -163,7 +163,19 @@ class AdamW:
         _check_optim(self)
 
 
-Optim = LionW | AdamW
+@dataclass(frozen=True)
+class SGD:
+    """Gradient descent with momentum as in torch, to tell what a sign or a second moment does to a change."""
+
+    lr: float
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_optim(self)
+
+
+Optim = LionW | AdamW | SGD
 
 
 @dataclass(frozen=True)
@@ -303,13 +315,21 @@ class Run:
 
     def name(self) -> str:
         """Readable and unique within a scale: `ift_code/lora-r64-all-lr2e-4-ep4-s0`."""
-        optim = "" if isinstance(self.optim, LionW) else "-adamw"
+        optim = "" if isinstance(self.optim, LionW) else f"-{type(self.optim).__name__.lower()}"
         trunk = "trunk-" if self.is_trunk else ""
-        extra = "-purebf16" if self.precision == "pure_bf16" else ""
-        extra += f"-wd{number(self.optim.weight_decay)}" if self.optim.weight_decay > WD_UNNAMED else ""
-        extra += f"-ad{number(self.attention_dropout)}" if self.attention_dropout else ""
+        extra = "".join(f"-{word}" for word in self._extras())
         parts = [self.method.label() + optim, f"lr{number(self.optim.lr)}{extra}", trunk + self.budget.label()]
         return f"{self.study}/{'-'.join(parts)}-s{self.seed}"
+
+    def variant(self) -> str:
+        """What sets the run apart from others of its method, rate and length: "adamw", "wd1e-4"; "" if nothing does."""
+        optim = [] if isinstance(self.optim, LionW) else [type(self.optim).__name__.lower()]
+        return "-".join([*optim, *self._extras()])
+
+    def _extras(self) -> list[str]:
+        pure = ["purebf16"] if self.precision == "pure_bf16" else []
+        decay = [f"wd{number(self.optim.weight_decay)}"] if self.optim.weight_decay > WD_UNNAMED else []
+        return [*pure, *decay, *([f"ad{number(self.attention_dropout)}"] if self.attention_dropout else [])]
 
     def steps(self, amount: float, *, sequences_per_epoch: int) -> int:
         """Optimiser steps in an amount of the budget's unit; at least one."""
@@ -357,8 +377,11 @@ def encode(value: Any, *, sparse: bool = False) -> Any:
     return value
 
 
-def _check_optim(optim: LionW | AdamW) -> None:
+def _check_optim(optim: Optim) -> None:
     kind = type(optim).__name__
     require(0 < optim.lr < 10, f"{kind}.lr", optim.lr, "in (0, 10)")
-    require(all(0 <= b < 1 for b in optim.betas), f"{kind}.betas", optim.betas, "two shares in [0, 1)")
+    if isinstance(optim, SGD):
+        require(0 <= optim.momentum < 1, f"{kind}.momentum", optim.momentum, "a share in [0, 1)")
+    else:
+        require(all(0 <= b < 1 for b in optim.betas), f"{kind}.betas", optim.betas, "two shares in [0, 1)")
     require(0 <= optim.weight_decay < 1, f"{kind}.weight_decay", optim.weight_decay, "in [0, 1)")

@@ -8,6 +8,7 @@ from typing import Any
 from replication.config import (
     CPT,
     IFT,
+    SGD,
     AdamW,
     Branch,
     Budget,
@@ -23,7 +24,7 @@ from replication.config import (
 from replication.specs import Choice, Code, HeldOut, Maths, Shots
 
 _KINDS: tuple[type, ...] = (
-    Source, CPT, IFT, Full, LoRA, LionW, AdamW, Trapezoid, Cosine, Budget, Branch, Speed, Run,
+    Source, CPT, IFT, Full, LoRA, LionW, AdamW, SGD, Trapezoid, Cosine, Budget, Branch, Speed, Run,
     Choice, Code, Maths, HeldOut, Shots,
 )  # fmt: skip
 

@@ -110,6 +110,8 @@ def build(optim: config.Optim, params: list[torch.nn.Parameter]) -> torch.optim.
     if isinstance(optim, config.LionW):
         return LionW(params, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay)
     how = {"fused": True} if torch.cuda.is_available() else {"foreach": True}
+    if isinstance(optim, config.SGD):
+        return torch.optim.SGD(params, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay, **how)
     return torch.optim.AdamW(
         params, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay, eps=optim.eps, **how
     )

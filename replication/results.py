@@ -12,7 +12,7 @@ import json
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,7 +64,10 @@ class Items:
 
 @dataclass(frozen=True)
 class RunRow:
-    """One trained run: what it was, what it cost, which code made it. `seconds` is training time alone."""
+    """One trained run: what it was, what it cost, which code made it. `seconds` is training time alone.
+
+    `variant` is `Run.variant()`: what sets an ablation apart beyond method, rate and length.
+    """
 
     scale: str
     study: str
@@ -87,6 +90,7 @@ class RunRow:
     git_sha: str
     started: str
     hardware: str
+    variant: str = ""
 
     def key(self) -> tuple[object, ...]:
         """What may occur only once in a table."""
@@ -153,7 +157,8 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 def _build(kind: type[_Row], row: dict[str, Any], path: Path) -> _Row:
     known = {f.name for f in fields(kind)}
-    if set(row) != known:
+    # A field with a default was added after rows were tracked.
+    if set(row) != known and set(row) != {f.name for f in fields(kind) if f.default is MISSING}:
         raise ValueError(f"{path}: fields {sorted(set(row) ^ known)} do not fit {kind.__name__}; collect again")
     built = kind(**row)
     check(built)

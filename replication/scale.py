@@ -74,7 +74,8 @@ class Scale:
     loss on what the base was trained on (the second forgetting axis); "" where there is none. `engine`
     answers the evals: transformers for models so small that starting vLLM costs more than the work. `gpus` is the
     number that a run of the scale is planned for, 0 for a CPU. `zero_stage_lora` stands in for `zero_stage` in LoRA
-    runs. `ablations` names those that the scale affords, as "ift_code.alpha".
+    runs. `ablations` names those that the scale affords, as "ift_code.alpha"; `fixed_alpha` (the first version's,
+    whatever the rank) and `weight_decays` (of Figure 4) are what they vary.
     """
 
     name: str
@@ -98,6 +99,8 @@ class Scale:
     speed: Speed = Speed()
     gpus: int = 0
     ablations: tuple[str, ...] = ()
+    fixed_alpha: float = 32
+    weight_decays: tuple[float, ...] = (5e-5, 1e-4)
 
     def __post_init__(self) -> None:
         names = [e.name for e in self.evals]

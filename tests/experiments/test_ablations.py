@@ -19,14 +19,14 @@ def _runs(study: str) -> list[Run]:
     return studies.runs(study, PAPER, seeds=1)
 
 
-@pytest.mark.parametrize("scale", [PAPER, DESK], ids=lambda scale: scale.name)
+@pytest.mark.parametrize("scale", [PAPER, DESK, POCKET], ids=lambda scale: scale.name)
 def test_names_and_digests_are_unique_over_all_studies_of_a_scale(scale: Scale) -> None:
     listed = ("study", "learning_rates", *scale.ablations)
     runs = [run for study in listed for run in studies.runs(study, scale, seeds=2)]
     assert len({run.name() for run in runs}) == len({run.digest() for run in runs}) == len(runs)
 
 
-@pytest.mark.parametrize("scale", [PAPER, DESK], ids=lambda scale: scale.name)
+@pytest.mark.parametrize("scale", [PAPER, DESK, POCKET], ids=lambda scale: scale.name)
 def test_every_ablation_is_listed_has_runs_and_belongs_to_a_setting(scale: Scale) -> None:
     assert set(scale.ablations) <= set(studies.names(scale))
     for study in scale.ablations:
@@ -34,8 +34,9 @@ def test_every_ablation_is_listed_has_runs_and_belongs_to_a_setting(scale: Scale
         assert sweeps.setting_of(study) in dict(scale.settings)
 
 
-def test_the_pocket_study_has_no_ablations() -> None:
-    assert POCKET.ablations == () and not [name for name in studies.names(POCKET) if name.endswith(".alpha")]
+def test_make_study_trains_no_ablation() -> None:
+    assert POCKET.ablations
+    assert not [run for run in studies.runs("study", POCKET, seeds=1) if "." in run.study]
 
 
 def test_alpha_is_crossed_with_the_rates_but_for_the_point_that_the_setting_trains() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from experiments import studies
 from experiments.scales import POCKET
-from replication.config import Budget, Cosine, LionW, LoRA, Run, encode, number
+from replication.config import SGD, AdamW, Budget, Cosine, LionW, LoRA, Run, encode, number
 from replication.encoding import decode
 
 
@@ -73,3 +73,16 @@ def test_a_value_out_of_range_is_refused_with_its_name_and_value(bad: dict[str, 
     ((name, value),) = bad.items()
     with pytest.raises(ValueError, match=f"Run.{name}={value!r}"):
         replace(_run(), **bad)  # type: ignore[arg-type]
+
+
+def test_what_sets_an_ablation_apart_stands_in_its_name_and_in_its_variant() -> None:
+    changes: dict[str, dict[str, object]] = {
+        "": {}, "adamw": {"optim": AdamW(6e-4)}, "sgd": {"optim": SGD(6e-4)}, "ad0.1": {"attention_dropout": 0.1},
+        "wd1e-4": {"optim": LionW(6e-4, weight_decay=1e-4)},
+        "adamw-wd1e-4": {"optim": AdamW(6e-4, weight_decay=1e-4)},
+    }  # fmt: skip
+    made = {variant: replace(_run(), **change) for variant, change in changes.items()}  # type: ignore[arg-type]
+    assert [run.variant() for run in made.values()] == list(changes)
+    assert all(part in run.name() for variant, run in made.items() for part in variant.split("-wd"))
+    assert len({run.name() for run in made.values()}) == len(made)
+    assert decode(json.loads(json.dumps(encode(made["sgd"])))) == made["sgd"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from replication import optim
-from replication.config import AdamW, Cosine, LionW, Trapezoid
+from replication.config import SGD, AdamW, Cosine, LionW, Trapezoid
 
 PAPER_CPT = Trapezoid(warmup=1000, cooldown=0.2)
 TOTAL = 25_431  # 20B tokens at 786,432 a step; a fifth of it, 5,086, is the cooldown (paper.md, section 2)
@@ -59,3 +59,14 @@ def test_lionw_moves_every_weight_by_the_rate() -> None:
     lion.step()
     assert torch.equal(p.detach().abs(), torch.full((100,), 0.25))
     assert math.isclose(float((p.detach() * p.grad).sum().sign()), -1.0)
+
+
+def test_sgd_is_torchs_with_momentum() -> None:
+    ours, theirs = (torch.nn.Parameter(torch.tensor([1.0, -2.0])) for _ in range(2))
+    pairs = [(ours, optim.build(SGD(0.1), [ours])), (theirs, torch.optim.SGD([theirs], lr=0.1, momentum=0.9))]
+    for _ in range(3):
+        for weights, optimiser in pairs:
+            optimiser.zero_grad()
+            weights.square().sum().backward()
+            optimiser.step()
+    assert torch.equal(ours, theirs) and ours[0] < 1
