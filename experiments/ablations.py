@@ -13,7 +13,7 @@ from dataclasses import replace
 from experiments import cpt, ift, paper_settings, sweeps
 from experiments.arms import arms, base_run
 from replication import shapes
-from replication.config import SGD, AdamW, LionW, LoRA, Run, Targets
+from replication.config import SGD, AdamW, LionW, LoRA, Run, Targets, number
 from replication.scale import Scale, Setting
 
 SHORT = paper_settings.MODULE_EPOCHS.value
@@ -48,12 +48,13 @@ def _alpha(scale: Scale, name: str, setting: Setting, seed: int) -> list[Run]:
     rank = max(scale.ranks)
     arm = f"r{rank}"
     length = _middle(setting)
-    rates = sweeps.rates(scale, sweeps.setting_of(name), setting, arm) or (setting.rate(arm),)
+    swept = sweeps.rates(scale, sweeps.setting_of(name), setting, arm) or (setting.rate(arm),)
     alphas = (scale.fixed_alpha, rank, 2 * rank) if setting.regime == "ift" else (scale.fixed_alpha, 2 * rank)
     return [
         replace(_at(base_run(scale, name, setting, arm, seed, lr=lr), length), method=_lora(scale, rank, alpha=alpha))
         for alpha in alphas
-        for lr in rates
+        # A smaller alpha is made up for by a higher rate: where the scale names more rates for it, those too.
+        for lr in (*swept, *sweeps.rates(scale, sweeps.setting_of(name), setting, f"{arm}-a{number(alpha)}"))
     ]
 
 

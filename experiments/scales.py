@@ -41,6 +41,8 @@ SWEEP = (
     ("ift/r4", (2e-3, 4e-3, 8e-3, 1.6e-2)),
     ("ift/r16", (1e-3, 2e-3, 4e-3, 8e-3)),
     # Not arms: `ablations.py` asks for them. The best of 5e-4, 1e-3, 2e-3 and of .05, .2 by held-out target loss.
+    ("ift_code/r16-a2", (1.6e-2, 3.2e-2, 6.4e-2)),
+    ("ift_code/r16-a16", (1.6e-2,)),
     ("cpt_code/full-adamw", (2e-3,)),
     ("cpt_code/full-sgd", (0.2,)),
 )
