@@ -142,7 +142,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         return _rescore(options, scale)
     if options.study == scoring.STUDY:
         return _published(options, scale)
-    runs = [run for run in _chosen(options, scale) if run.evals]
+    asked = tuple(scale.eval(name).name for name in options.ask)
+    runs = [replace(run, evals=asked or run.evals) for run in _chosen(options, scale) if run.evals]
     root = options.runs / "_scratch" if options.set else options.runs
     absent = [run for run in runs if folder_of(run, root).status != "complete"]
     if absent:

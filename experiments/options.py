@@ -31,6 +31,8 @@ def parser(modules: Mapping[str, Any]) -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", parents=[shared, many, some, work], help=told)
     again = "generate nothing: print kept scores under each published convention"
     evaluate.add_argument("--rescore", action="store_true", help=again)
+    other = "score on this eval of the scale in place of the runs' own, as a sampling at another temperature"
+    evaluate.add_argument("--ask", action="append", default=[], metavar="EVAL", help=other)
     for name, module in modules.items():
         module.arguments(commands.add_parser(name, parents=[shared, many], help=module.HELP))
     commands.add_parser("status", parents=[shared], help="where every run stands")

@@ -103,6 +103,16 @@ POCKET = Scale(
         HeldOut("source_loss", _pocket("source:heldout_documents"), seq_len=128),
         Code("library", _pocket("code:library"), max_tokens=64),
         Code("compose", _pocket("code:compose"), max_tokens=64, template="Instruction: {instruction}\nResponse:\n"),
+        # Figure S9's temperature; asked of single runs by `evaluate --ask`.
+        Code("library_hot", _pocket("code:library"), samples=64, temperature=0.8, max_tokens=64),
+        Code(
+            "compose_hot",
+            _pocket("code:compose"),
+            samples=64,
+            temperature=0.8,
+            max_tokens=64,
+            template="Instruction: {instruction}\nResponse:\n",
+        ),
         Maths("conversions", _pocket("maths:conversions"), max_tokens=64),
         Maths(
             "word_problems",
