@@ -1,7 +1,7 @@
 """The language that the claims are written in: scores with weights, contrasts, parts, claims.
 
-Arms and lengths are named by role (`high` = the highest LoRA rank of the scale, `long` = the longest training), so
-one claim is asked of every scale.
+Arms, lengths, rates and variants are named by role (`high` = the highest LoRA rank of the scale, `long` = the longest
+training), so one claim is asked of every scale.
 """
 
 from __future__ import annotations
@@ -10,23 +10,35 @@ from dataclasses import dataclass
 from typing import Literal
 
 # "each" stands for every LoRA rank in turn, "ranks" for their mean, "arms" for the mean of the ranks and full.
-Arm = Literal["full", "low", "middle", "high", "each", "ranks", "arms", "base"]
-# "best" is the length at which that arm learnt most, as the paper reads its curves.
-At = Literal["short", "long", "best"]
-Axis = Literal["learning", "forgetting", "source_loss", "target_loss", "unique_correct", "unique_incorrect"]
+# "matched" is the arm of a variant in the study of equal numbers of trained weights.
+Arm = Literal["full", "low", "middle", "high", "each", "ranks", "arms", "base", "matched"]
+# "best" is the length at which that arm learnt most, as the paper reads its curves; "shared" the longest at which all
+# compared runs were trained.
+At = Literal["short", "middle", "long", "best", "shared"]
+# The setting's own rate of the arm; the one with the lowest held-out target loss; every rate of its sweep in turn.
+Rate = Literal["own", "best", "each"]
+Axis = Literal[
+    "learning", "forgetting", "source_loss", "target_loss", "unique_correct", "unique_incorrect", "mmlu", "mt_bench"
+]
 Quantity = Literal["above_lora_ranks", "grows", "mlp_above_attention", "ends_below_middle"]
 Rule = Literal["greater", "equal", "not less"]
 
 
 @dataclass(frozen=True)
 class Term:
-    """A score with its weight; regime and domain are those of the row asked unless given."""
+    """A score with its weight; regime and domain are those of the row asked unless given.
+
+    `variant` sets a run apart from the arm of that name in its setting: "attention" or "mlp" (linears), or a role:
+    "alpha=r", "alpha=fixed" (that of the scale), "wd-low", "wd-high", "ad-low", "ad-high" (regularisation).
+    """
 
     weight: float
     arm: Arm
     at: At
     regime: Literal["cpt", "ift"] | None = None
     domain: str | None = None
+    variant: str = ""
+    rate: Rate | float = "own"
 
 
 @dataclass(frozen=True)
@@ -60,12 +72,31 @@ class Spectra:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """Decided by a named estimate of another analysis (`*_effects.jsonl`), less `reference`.
+
+    `trained` is False for what does not depend on what a model learnt, such as speed and memory.
+    """
+
+    quantity: str
+    reference: float = 0.0
+    trained: bool = True
+
+
+Measure = Scores | Front | Spectra | Measured
+
+
+@dataclass(frozen=True)
 class Part:
-    """One inequality. `regime` and `domain` say where it is asked; `each` what one row of verdicts stands for."""
+    """One inequality. `regime` and `domain` say where it is asked; `each` what one row of verdicts stands for.
+
+    `ablation` names the study that it needs beside the setting's own ("alpha"); `on_the_way` parts are asked of
+    settings whose one run is scored at several lengths, the others of settings with a run for each.
+    """
 
     id: str
     statement: str
-    measure: Scores | Front | Spectra
+    measure: Measure
     rule: Rule
     smallest: float
     unit: str
@@ -74,13 +105,20 @@ class Part:
     regime: Literal["cpt", "ift"] | None = None
     domain: str | None = None
     counts: bool = True
+    ablation: str = ""
+    on_the_way: bool = False
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper with its place there and its parts."""
+    """A claim with its place in the paper (or in a follow-up) and its parts.
+
+    `lacking` says what a scale lacks at which no part can be asked.
+    """
 
     id: str
     statement: str
     source: str
     parts: tuple[Part, ...]
+    family: Literal["paper", "follow-up"] = "paper"
+    lacking: str = "settings to compare"

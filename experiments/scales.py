@@ -11,6 +11,7 @@ from typing import Literal
 
 from experiments.desk import DESK
 from experiments.paper_scale import PAPER, PAPER_V1
+from experiments.reported import SCALE as REPORTED
 from replication.config import CPT, IFT, Cosine, Source, Trapezoid
 from replication.scale import Scale, Setting
 from replication.specs import Choice, Code, HeldOut, Maths
@@ -135,7 +136,7 @@ POCKET = Scale(
     weight_decays=(4.2e-4, 8.4e-4),
 )
 
-SCALES = {"pocket": POCKET, "desk": DESK, "paper": PAPER, "paper_v1": PAPER_V1}
+SCALES = {"pocket": POCKET, "desk": DESK, "paper": PAPER, "paper_v1": PAPER_V1, "reported": REPORTED}
 
 
 def load(name: str) -> Scale:

@@ -19,7 +19,7 @@ SWEEP = "learning_rates"
 def names(scale: Scale) -> dict[str, str]:
     """Every study of a scale and the question it asks."""
     settings = {name: f"{setting.title}: does LoRA learn less and forget less?" for name, setting in scale.settings}
-    if not settings:
+    if not settings or scale.printed:
         return {}
     judge = "held-out target loss" if any(setting.target_loss for _, setting in scale.settings) else "target score"
     sweep = {SWEEP: f"which learning rate suits each arm, by {judge}?"} if scale.sweep_rates else {}
@@ -39,7 +39,7 @@ def runs(study: str, scale: Scale, *, seeds: int) -> list[Run]:
     """
     known = names(scale)
     if not known:
-        raise ValueError(f"scale {scale.name!r} has no settings to train, only `published` to score; see `list`")
+        raise ValueError(f"scale {scale.name!r} has nothing to train; see `list`")
     if study not in known:
         raise ValueError(f"no study {study!r} at scale {scale.name!r}; there are {', '.join(known)}")
     if study == SWEEP:
