@@ -13,9 +13,8 @@ import numpy as np
 
 from analysis import command, grid, rows
 from replication.config import number
-from replication.results import RunRow
 from replication.scale import Scale, Setting
-from replication.stats import Estimate, contrast
+from replication.stats import Estimate, contrast, unpaired
 
 AXES = ("learning", "forgetting", "source_loss", "target_loss")
 
@@ -29,11 +28,24 @@ def curves(tables: grid.Tables) -> tuple[list[rows.Row], list[grid.Missing]]:
         for arm in grid.arms(tables.scale):
             for length in setting.lengths:
                 cell = [row for (a, n, _), row in sorted(found.items()) if (a, n) == (arm, length)]
-                for axis in (*AXES, *tables.scale.forgetting):
+                for axis in dict.fromkeys((*axes(tables.scale, setting), *tables.scale.forgetting)):
                     row, gaps = _row(tables, study, setting, arm, length, axis, cell)
                     made += row
                     missing += gaps
     return made, missing
+
+
+def axes(scale: Scale, setting: Setting) -> tuple[str, ...]:
+    """The axes that a setting is scored on; a held-out loss that it or the scale does not name is none."""
+    unasked = {"target_loss": not setting.target_loss, "source_loss": not scale.source_loss}
+    # MT-bench is judged by another model: printed for the mix, and asked by none of our own scales.
+    printed = ("mt_bench",) if scale.printed and not setting.separate else ()
+    return (*(axis for axis in AXES if not unasked.get(axis, False)), *setting.also, *printed)
+
+
+def metric_of(asked: Sequence[grid.Question]) -> str:
+    """The metric of an axis by name; a loss whose sign was turned says so."""
+    return asked[0][1] if asked[0][2] > 0 else f"minus {asked[0][1]}"
 
 
 def missing_runs(tables: grid.Tables) -> list[grid.Missing]:
@@ -58,6 +70,8 @@ def estimate(
         return None
     scores = [grid.score(tables, point, asked) for point in points]
     known = [s for s in scores if s is not None]
+    if len(known) == len(points) and not _has_items(tables, points, asked):
+        return printed(tables, points, asked)
     groups = []
     for name, metric, weight in asked:
         columns = [grid.item_values(tables, point, name, metric) for point in points]
@@ -71,6 +85,26 @@ def estimate(
         return float(np.mean(known)), None
     pseudo = [weight * grid.bounded(metric) for _, metric, weight in asked]
     return float(np.mean(known)), contrast(groups, pseudo=pseudo)
+
+
+def printed(
+    tables: grid.Tables, points: Sequence[grid.Point], asked: Sequence[grid.Question]
+) -> tuple[float, Estimate] | None:
+    """Mean of scores that come with a standard error instead of per-item values; None if one has neither."""
+    scores = [grid.score(tables, point, asked) for point in points]
+    errors = [grid.stderr(tables, point, asked) for point in points]
+    parts = [(1 / len(points), s, e) for s, e in zip(scores, errors, strict=True) if s is not None and e is not None]
+    if not parts or len(parts) < len(points):
+        return None
+    items = sum(tables.scores[points[0].run, points[0].step, name, metric].n for name, metric, _ in asked)
+    made = unpaired(parts, items=items)
+    return made.value, made
+
+
+def _has_items(tables: grid.Tables, points: Sequence[grid.Point], asked: Sequence[grid.Question]) -> bool:
+    """Whether any of the scores has per-item values; one that lacks them among others is missing, not printed."""
+    asks = [(point, name, metric) for point in points for name, metric, _ in asked]
+    return any(grid.item_values(tables, *ask) is not None for ask in asks)
 
 
 def interval(
@@ -89,7 +123,7 @@ def interval(
 
 
 def _row(
-    tables: grid.Tables, study: str, setting: Setting, arm: str, length: float, axis: str, cell: list[RunRow]
+    tables: grid.Tables, study: str, setting: Setting, arm: str, length: float, axis: str, cell: list[grid.Run]
 ) -> tuple[list[rows.Row], list[grid.Missing]]:
     asked = grid.questions(tables.scale, setting, axis)
     whole = [r for r in cell if grid.score(tables, grid.point(r), asked) is not None]
@@ -103,10 +137,9 @@ def _row(
     base = grid.score(tables, grid.base_point(), asked)
     if base is None:
         gaps.append(grid.Missing(study, grid.BASE, 0.0, None, axis))
-    metric = asked[0][1] if asked[0][2] > 0 else f"minus {asked[0][1]}"
     row = {
         "study": study, "arm": arm, "rank": grid.rank_of(arm), "length": length, "length_unit": cell[0].length_unit,
-        "tokens": float(np.mean([r.tokens for r in whole])), "axis": axis, "metric": metric, "value": value,
+        "tokens": float(np.mean([r.tokens for r in whole])), "axis": axis, "metric": metric_of(asked), "value": value,
         "low": low, "high": high, "seeds": len(whole), "n": est.items if est else 1, "base": base,
         "covers": est.covers if est else None,
     }  # fmt: skip

@@ -3,7 +3,7 @@
 The metric is the paper's: exact string match, counted per problem among its correct (or incorrect) samples and
 averaged over the problems that have any. Read it with two limits in mind: a problem solved in 3 of 50 samples can
 show at most 3 correct strings, and the arms' averages run over different problems. `verdicts.py` compares arms on
-the problems they share.
+the problems they share, `texts.py` at equal numbers of correct samples and by more than exact match.
 """
 
 from __future__ import annotations
@@ -13,41 +13,58 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis import command, grid, rows
-from replication.scale import Setting
+from replication.scale import Scale, Setting
 from replication.specs import Code
 from replication.stats import contrast
 
 OUTCOMES = ("correct", "incorrect")
+Cell = tuple[str, float]  # arm, length
+
+
+def code_settings(scale: Scale) -> list[tuple[str, Setting, Code]]:
+    """The settings whose target is code, with that target."""
+    found = []
+    for study, setting in scale.settings:
+        target = scale.eval(setting.target)
+        if isinstance(target, Code):
+            found.append((study, setting, target))
+    return found
+
+
+def samplings(scale: Scale, target: Code) -> list[Code]:
+    """The target and every other sampling of its problems that the scale knows, as one at a higher temperature."""
+    own = {setting.target for _, setting in scale.settings}
+    others = [e for e in scale.evals if isinstance(e, Code) and e.name not in own]
+    return [target, *(e for e in others if (e.source, e.template) == (target.source, target.template))]
+
+
+def points(tables: grid.Tables, study: str) -> dict[Cell, list[grid.Point]]:
+    """The scored checkpoints of a setting by (arm, length), one per seed, after the base's at length 0."""
+    found = grid.cells(tables, study)
+    made: dict[Cell, list[grid.Point]] = {(grid.BASE, 0.0): [grid.base_point()]}
+    for arm in grid.arms(tables.scale):
+        for length in grid.settings(tables.scale)[study].lengths:
+            made[arm, length] = [grid.point(r) for (a, n, _), r in sorted(found.items()) if (a, n) == (arm, length)]
+    return made
 
 
 def diversity(tables: grid.Tables) -> list[rows.Row]:
     """One row per (setting with a code target, arm, length, outcome), and the base at length 0."""
-    made: list[rows.Row] = []
-    for study, setting in tables.scale.settings:
-        if not isinstance(tables.scale.eval(setting.target), Code):
-            continue
-        found = grid.cells(tables, study)
-        groups = {(grid.BASE, 0.0): [grid.base_point()]}
-        for arm in grid.arms(tables.scale):
-            for length in setting.lengths:
-                groups[arm, length] = [
-                    grid.point(r) for (a, n, _), r in sorted(found.items()) if (a, n) == (arm, length)
-                ]
-        for (arm, length), points in groups.items():
-            for outcome in OUTCOMES:
-                made += _row(
-                    tables, setting, points, {"study": study, "arm": arm, "length": length, "outcome": outcome}
-                )
-    return made
+    return [
+        row
+        for study, _, target in code_settings(tables.scale)
+        for (arm, length), found in points(tables, study).items()
+        for outcome in OUTCOMES
+        for row in _row(tables, target, found, {"study": study, "arm": arm, "length": length, "outcome": outcome})
+    ]
 
 
-def _row(tables: grid.Tables, setting: Setting, points: Sequence[grid.Point], named: rows.Row) -> list[rows.Row]:
+def _row(tables: grid.Tables, target: Code, found: Sequence[grid.Point], named: rows.Row) -> list[rows.Row]:
     """The row of one group of seeds; none where no problem had a sample of that outcome."""
-    target = tables.scale.eval(setting.target)
     metric = f"unique_{named['outcome']}"
-    columns = [c for p in points if (c := grid.item_values(tables, p, target.name, metric)) is not None]
-    scores = [s for p in points if (s := grid.score(tables, p, [(target.name, metric, 1.0)])) is not None]
-    if not columns or len(scores) != len(columns) or not isinstance(target, Code):
+    columns = [c for p in found if (c := grid.item_values(tables, p, target.name, metric)) is not None]
+    scores = [s for p in found if (s := grid.score(tables, p, [(target.name, metric, 1.0)])) is not None]
+    if not columns or len(scores) != len(columns):
         return []
     shared = grid.aligned(columns)
     if shared.size == 0 or shared.shape[1] < 2:

@@ -11,19 +11,25 @@ weighted mean of (eval, metric) pairs:
     target_loss   held-out loss of the setting's own data
     unique_*      different strings among samples; only where the target is code
 
+Ablations stand beside the cells: `variants` gives their runs by arm and by what sets them apart ("attention", "a16",
+"wd1e-4"). A setting whose lengths are not separate has one run for all of them, scored on its way: each scored step
+that belongs to a length is a cell. The scale `reported` has no files: its tables are the paper's own
+(`experiments/reported.py`).
+
 What is not in the tables is a `Missing` row, never a number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments import studies, sweeps
+from analysis import rows as tables_of
+from experiments import reported, studies, sweeps
 from replication.results import Items, RunRow, Score, read_items, read_runs, read_scores
 from replication.scale import Scale, Setting
 from replication.specs import Choice, Code, Eval, HeldOut, Maths
@@ -31,6 +37,9 @@ from replication.specs import Choice, Code, Eval, HeldOut, Maths
 BASE = "base"
 Key = tuple[str, int, str, str]  # run, step, eval, metric
 Question = tuple[str, str, float]  # eval, metric, weight
+Run = RunRow | reported.Ran  # of the paper's runs only what it prints is known
+# Asked by the paper's mix alone; metrics of evals that a scale may lack.
+ELSEWHERE = {"mmlu": "acc", "mt_bench": "points"}
 
 
 @dataclass(frozen=True)
@@ -54,12 +63,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Tables:
-    """All collected rows of a scale."""
+    """All collected rows of a scale; `effects` are the named estimates of other analyses (`with_effects`)."""
 
     scale: Scale
-    runs: tuple[RunRow, ...]
+    runs: tuple[Run, ...]
     scores: dict[Key, Score]
     items: dict[Key, Column]
+    effects: tuple[tables_of.Row, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,18 +80,29 @@ class Point:
     step: int
 
 
-def load(scale: Scale, results: Path) -> Tables:
-    """Read the collected tables of a scale from `<results>/<scale>/`; a study without a table has no rows."""
-    folder = results / scale.name
-    main = [name for name, _ in scale.settings]
-    names = [BASE, *main, studies.SWEEP, *(name + sweeps.SUFFIX for name in main)]
-    present = [n for n in names if (folder / f"{n}.jsonl").is_file()]
-    scores = [row for name in present for row in read_scores(folder / f"{name}.jsonl")]
-    with_items = [n for n in present if (folder / f"{n}.items.jsonl.gz").is_file()]
-    items = [row for name in with_items for row in read_items(folder / f"{name}.items.jsonl.gz")]
-    runs = read_runs(folder / "runs.jsonl")
+def load(scale: Scale, results: Path, analysis: Path | None = None) -> Tables:
+    """Read the collected tables of a scale from `<results>/<scale>/`; a study without a table has no rows.
+
+    `analysis` is the folder of this scale's analysis rows, for the named estimates in it.
+    """
+    tables = _reported() if scale.name == reported.SCALE.name else _collected(scale, results / scale.name)
+    return tables if analysis is None else with_effects(tables, analysis)
+
+
+def of_rows(scale: Scale, runs: Sequence[RunRow], scores: Sequence[Score], items: Sequence[Items]) -> Tables:
+    """Tables from rows: those of the eval versions that the scale asks now.
+
+    Raises:
+        ValueError: two rows for one score, or runs that were asked different items.
+    """
     _check_ids(items)
     return Tables(scale, tuple(runs), _by_key(scale, scores), _columns(_by_key(scale, items)))
+
+
+def with_effects(tables: Tables, folder: Path) -> Tables:
+    """The tables with all rows of `*_effects.jsonl` in a folder; none where there are none."""
+    found = [row for path in sorted(folder.glob("*_effects.jsonl")) for row in tables_of.read(path)]
+    return replace(tables, effects=tuple(found))
 
 
 def arms(scale: Scale) -> list[str]:
@@ -99,14 +120,26 @@ def settings(scale: Scale) -> dict[str, Setting]:
     return dict(scale.settings)
 
 
-def label(row: RunRow) -> str | None:
-    """The arm that a run's method belongs to; None for methods outside the main comparison."""
-    if row.method == "full":
-        return "full"
-    return f"r{row.rank}" if row.method == f"lora-r{row.rank}-all" else None
+def label(row: Run) -> str | None:
+    """The arm that a run belongs to; None for methods and variants outside the main comparison."""
+    arm, variant = arm_and_variant(row)
+    return None if variant else arm
 
 
-def length_of(row: RunRow, setting: Setting) -> float | None:
+def arm_and_variant(row: Run) -> tuple[str, str]:
+    """What a run trains, and what sets it apart from the arm of that name in its setting.
+
+    >>> full, weight decay 4.2e-4      ("full", "wd4.2e-4")
+    >>> lora-r4-all-nogate-a2, AdamW   ("r4", "nogate-a2-adamw")
+    >>> lora-r16-all                   ("r16", "")
+    """
+    arm = "full" if row.rank is None else f"r{row.rank}"
+    kind = row.method.removeprefix("full" if row.rank is None else f"lora-{arm}-")
+    words = [word for word in (*kind.split("-"), row.variant) if word not in ("", "all")]
+    return arm, "-".join(words)
+
+
+def length_of(row: Run, setting: Setting) -> float | None:
     """The setting's length that a run was meant to have; None if it is none of them.
 
     A budget in tokens is rounded to whole steps (at least two), so a run may be up to two steps off.
@@ -116,29 +149,58 @@ def length_of(row: RunRow, setting: Setting) -> float | None:
     return nearest if abs(nearest - row.length) <= slack else None
 
 
-def cells(tables: Tables, study: str) -> dict[tuple[str, float, int], RunRow]:
+def cells(tables: Tables, study: str) -> dict[tuple[str, float, int], Run]:
     """The runs of one setting by (arm, length, seed); the length is the setting's.
+
+    Of a run scored on its way, each cell has the row as it was at that length, so `point` gives that step.
 
     Raises:
         ValueError: two runs in one cell.
     """
     setting = settings(tables.scale)[study]
     rates = dict(setting.rates)
-    found: dict[tuple[str, float, int], RunRow] = {}
+    found: dict[tuple[str, float, int], Run] = {}
     for row in tables.runs:
-        if row.study != study or row.trunk:
+        arm = label(row)
+        if row.study != study or row.trunk or arm is None or rates.get(arm) != row.lr:
             continue
-        arm, length = label(row), length_of(row, setting)
-        if arm is None or length is None or rates.get(arm) != row.lr:
-            continue
-        key = (arm, length, row.seed)
-        if key in found:
-            raise ValueError(f"{row.run} and {found[key].run} stand in the same cell {key} of {study}")
-        found[key] = row
+        for length, stage in _stages(tables, row, setting):
+            key = (arm, length, row.seed)
+            if key in found:
+                raise ValueError(f"{row.run} and {found[key].run} stand in the same cell {key} of {study}")
+            found[key] = stage
     return found
 
 
-def swept(tables: Tables, study: str) -> list[tuple[str, RunRow]]:
+def _stages(tables: Tables, row: Run, setting: Setting) -> list[tuple[float, Run]]:
+    """The lengths that a run stands for; several where it was scored on its way."""
+    if setting.separate:
+        length = length_of(row, setting)
+        return [] if length is None else [(length, row)]
+    scored = sorted({step for run, step, _, _ in tables.scores if run == row.run})
+    return [(n, at) for n in setting.lengths if (at := _stage(row, n, scored)) is not None]
+
+
+def _stage(row: Run, length: float, scored: Sequence[int]) -> Run | None:
+    """The run as it was at a length; None if it was not scored there (to within a twentieth: steps are whole)."""
+    wanted = row.step * length / row.length
+    near = [step for step in scored if abs(step - wanted) <= max(1.0, wanted / 20)]
+    if not near:
+        return None
+    step = min(near, key=lambda s: abs(s - wanted))
+    return replace(row, length=length, step=step, tokens=round(row.tokens * step / row.step))
+
+
+def variants(tables: Tables, study: str) -> list[tuple[str, str, Run]]:
+    """Runs of a setting's ablations by arm and variant, the setting's own (variant "") among them, by study.
+
+    Sweeps of rates are not ablations: their seeds are their own (`swept`).
+    """
+    own = {study, *(name for name in tables.scale.ablations if sweeps.setting_of(name) == study)}
+    return [(*arm_and_variant(row), row) for row in tables.runs if row.study in own and not row.trunk]
+
+
+def swept(tables: Tables, study: str) -> list[tuple[str, Run]]:
     """Runs of the learning-rate sweep that belong to a setting, each with its arm."""
     rows = [r for r in tables.runs if r.study == study + sweeps.SUFFIX and not r.trunk]
     return [(arm, row) for row in rows if (arm := label(row)) is not None]
@@ -171,7 +233,10 @@ def questions(scale: Scale, setting: Setting, axis: str) -> list[Question]:
     if axis.startswith("unique_"):
         return [(target.name, axis, 1.0)] if isinstance(target, Code) else []
     name = {"source_loss": scale.source_loss, "target_loss": setting.target_loss}.get(axis, axis)
-    return [(name, primary(scale.eval(name)), 1.0)]
+    if not name:
+        return []  # a scale without held-out losses
+    unasked = name in ELSEWHERE and name not in {e.name for e in scale.evals}
+    return [(name, ELSEWHERE[name] if unasked else primary(scale.eval(name)), 1.0)]
 
 
 def bounded(metric: str) -> bool:
@@ -185,6 +250,16 @@ def score(tables: Tables, point: Point, asked: Sequence[Question]) -> float | No
     if not asked or any(row is None for row in rows):
         return None
     return sum(row.value * weight for row, (_, _, weight) in zip(rows, asked, strict=True) if row is not None)
+
+
+def stderr(tables: Tables, point: Point, asked: Sequence[Question]) -> float | None:
+    """Standard error over items of the same sum, its evals being independent; None if one is unknown."""
+    rows = [tables.scores.get((point.run, point.step, name, metric)) for name, metric, _ in asked]
+    errors = [None if row is None else row.stderr for row in rows]
+    if not asked or any(error is None for error in errors):
+        return None
+    weighted = [error * weight for error, (_, _, weight) in zip(errors, asked, strict=True) if error is not None]
+    return float(np.sqrt(np.sum(np.square(weighted))))
 
 
 def item_values(tables: Tables, point: Point, name: str, metric: str) -> Column | None:
@@ -211,8 +286,8 @@ def aligned(columns: Sequence[Column]) -> np.ndarray:
     return np.array(made)
 
 
-def point(row: RunRow) -> Point:
-    """The checkpoint of a run that the study compares: its last."""
+def point(row: Run) -> Point:
+    """The checkpoint of a run that the study compares: its last, or that of its cell."""
     return Point(row.run, row.step)
 
 
@@ -224,6 +299,23 @@ def base_point() -> Point:
 def as_rows(missing: Iterable[Missing]) -> list[dict[str, Any]]:
     """Missing cells as analysis rows, without repeats, in the order found."""
     return [asdict(m) for m in dict.fromkeys(missing)]
+
+
+def _collected(scale: Scale, folder: Path) -> Tables:
+    """The tables that `experiments collect` wrote."""
+    main = [name for name, _ in scale.settings]
+    names = [BASE, *main, studies.SWEEP, *(name + sweeps.SUFFIX for name in main), *scale.ablations]
+    present = [n for n in names if (folder / f"{n}.jsonl").is_file()]
+    scores = [row for name in present for row in read_scores(folder / f"{name}.jsonl")]
+    with_items = [n for n in present if (folder / f"{n}.items.jsonl.gz").is_file()]
+    items = [row for name in with_items for row in read_items(folder / f"{name}.items.jsonl.gz")]
+    return of_rows(scale, read_runs(folder / "runs.jsonl"), scores, items)
+
+
+def _reported() -> Tables:
+    """The paper's own tables: scores with standard errors, no per-item values."""
+    scores = {(s.run, s.step, s.eval, s.metric): s for s in reported.scores()}
+    return Tables(reported.SCALE, reported.runs(), scores, {})
 
 
 def _check_ids(items: Sequence[Items]) -> None:

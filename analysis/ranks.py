@@ -31,15 +31,15 @@ def effect(
     lengths = grid.settings(tables.scale)[scope.study].lengths
     early = _by_seed(spectra, scope.study, min(lengths))
     late = _by_seed(spectra, scope.study, max(lengths))
+    ends = ((min(lengths), early), (max(lengths), late))
     shared = sorted(set(early) & set(late))
-    rounded = [r["floor_ratio"] for s in shared for r in early[s].values() if r["floor_ratio"] >= FLOOR]
-    if rounded:
-        what = f"changes above rounding: {len(rounded)} are not, the worst {max(rounded):.2f} of its norm"
-        return evidence.Effect(quantity, None, (grid.Missing(scope.study, "full", min(lengths), None, what),))
+    gap = _unfit(scope.study, {length: [r for s in shared for r in found[s].values()] for length, found in ends})
+    if gap:
+        return evidence.Effect(quantity, None, (gap,))
     if not shared:
         gaps = [
             grid.Missing(scope.study, "full", length, None, "spectra of the change")
-            for length, found in ((min(lengths), early), (max(lengths), late))
+            for length, found in ends
             if not found
         ]
         return evidence.Effect(quantity, None, tuple(gaps))
@@ -49,6 +49,20 @@ def effect(
         gap = grid.Missing(scope.study, "full", max(lengths), None, "a model with enough layers")
         return evidence.Effect(quantity, None, (gap,))
     return evidence.Effect(_words(quantity, early, late, tables.scale.ranks), contrast([stacked]))
+
+
+def _unfit(study: str, found: Mapping[float, Sequence[rows.Row]]) -> grid.Missing | None:
+    """Why the ranks of these rows say nothing about the change: they are the rounding's, or nothing moved."""
+    for length, group in found.items():
+        told = [r for r in group if r.get("rounding") or (r["floor_ratio"] or 0.0) >= FLOOR]
+        if told:
+            worst = max(r["floor_ratio"] for r in told)
+            what = f"changes above rounding: {len(told)} are not, the worst {worst:.2f} of its norm"
+            return grid.Missing(study, "full", length, None, what)
+        still = sum(not r["rank90"] for r in group)
+        if still:
+            return grid.Missing(study, "full", length, None, f"a change of every matrix: {still} did not move")
+    return None
 
 
 def _by_seed(spectra: Sequence[rows.Row], study: str, length: float) -> dict[int, dict[Matrix, rows.Row]]:

@@ -46,19 +46,29 @@ def read(stored: Stored) -> torch.Tensor:
 
 
 def folder(where: str) -> Path:
-    """A local folder as given, relative to the repository root, or of a model already in the hub cache."""
+    """A local folder as given, relative to the repository root, or a model of the hub: from its cache, else downloaded.
+
+    Raises:
+        FileNotFoundError: none of these; offline, a model that is not in the cache.
+    """
     for path in (Path(where), Path(__file__).parent.parent / where):
         if path.is_dir():
             return path
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(where, local_files_only=True))
-    except (HFValidationError, LocalEntryNotFoundError):
+        # Shards, their index and the adapter's settings; no pickled weights, no other formats.
+        return Path(snapshot_download(where, allow_patterns=["*.safetensors", "*.json"]))
+    except HFValidationError:
+        raise FileNotFoundError(f"{where!r} is no local folder and no name of a model on the hub") from None
+    except LocalEntryNotFoundError:
         raise FileNotFoundError(
-            f"{where!r} is no local folder and no model in the hub cache; download it first"
+            f"{where!r} is no local folder and not in the hub's cache, and the hub cannot be reached from here; "
+            f"download it where it can: hf download {where}"
         ) from None
+    except HfHubHTTPError as error:
+        raise FileNotFoundError(f"{where!r} is no local folder, and the hub refuses it: {error}") from None
 
 
 def model(path: Path) -> dict[Matrix, Stored]:
@@ -96,6 +106,12 @@ def _places(path: Path) -> dict[tuple[Matrix, str | None], Stored]:
     if not files:
         raise FileNotFoundError(f"no *.safetensors in {path}; a checkpoint is a folder with a model or a PEFT adapter")
     found: dict[tuple[Matrix, str | None], Stored] = {}
+    for index in path.glob("*.safetensors.index.json"):
+        wanted = set(json.loads(index.read_text())["weight_map"].values())
+        if gone := sorted(wanted - {file.name for file in files}):
+            raise FileNotFoundError(
+                f"{path} lacks {len(gone)} of the {len(wanted)} shards in {index.name}: {gone[0]} ..."
+            )
     for file in files:
         with safe_open(file, framework="pt") as content:
             for name in content.keys():  # noqa: SIM118

@@ -84,22 +84,24 @@ def as_the_paper_says(study: str, arm: str, length: float) -> dict[str, float]:
     }  # fmt: skip
 
 
-def _rows(scale: Scale, study: str, run: str, seed: int, step: int, truth: dict[str, float], items: int) -> list[Items]:
+def _rows(
+    scale: Scale, study: str, run: str, seed: int, step: int, truth: dict[str, float], items: int, noise: float
+) -> list[Items]:
     """Per-item values of every eval that a run of this study is asked; item difficulty is shared by all runs."""
-    noise = np.random.default_rng([seed, step, *run.encode()])
+    rng = np.random.default_rng([seed, step, *run.encode()])
     settings = grid.settings(scale)
     asked = list(settings.values()) if study == "base" else [settings[study.removesuffix(".learning_rates")]]
     values: dict[tuple[str, str], np.ndarray] = {}
     for name in scale.forgetting:
-        values[name, "acc"] = _answers(name, truth["forgetting"], items, noise)
-    values[scale.source_loss, "nats_per_token"] = truth["source_loss"] + 0.1 * noise.normal(size=items)
+        values[name, "acc"] = _answers(name, truth["forgetting"], items, rng, noise)
+    values[scale.source_loss, "nats_per_token"] = truth["source_loss"] + 0.1 * rng.normal(size=items)
     for setting in asked:
-        solved = _answers(setting.target, truth["learning"], items, noise)
+        solved = _answers(setting.target, truth["learning"], items, rng, noise)
         values[setting.target, grid.primary(scale.eval(setting.target))] = solved
-        values[setting.target_loss, "nats_per_token"] = truth["target_loss"] + 0.1 * noise.normal(size=items)
+        values[setting.target_loss, "nats_per_token"] = truth["target_loss"] + 0.1 * rng.normal(size=items)
         if isinstance(scale.eval(setting.target), Code):
             for outcome, has in (("correct", solved > 0), ("incorrect", solved == 0)):
-                counts = np.where(has, truth[outcome] + noise.normal(size=items), np.nan)
+                counts = np.where(has, truth[outcome] + rng.normal(size=items), np.nan)
                 values[setting.target, f"unique_{outcome}"] = counts
     made = []
     for (name, metric), column in values.items():
@@ -111,9 +113,10 @@ def _rows(scale: Scale, study: str, run: str, seed: int, step: int, truth: dict[
     return made
 
 
-def _answers(name: str, probability: float, items: int, noise: np.random.Generator) -> np.ndarray:
+def _answers(name: str, probability: float, items: int, rng: np.random.Generator, noise: float) -> np.ndarray:
+    """The easier share of the items is solved; those within `noise` of the edge by luck."""
     difficulty = np.random.default_rng(list(name.encode())).permutation((np.arange(items) + 0.5) / items)
-    return (difficulty + 0.05 * noise.normal(size=items) < probability).astype(float)
+    return (difficulty + noise * rng.normal(size=items) < probability).astype(float)
 
 
 def _run(scale: Scale, study: str, arm: str, length: float, seed: int, lr: float) -> RunRow:
@@ -141,7 +144,7 @@ def _scores(found: list[Items]) -> list[Score]:
 
 @pytest.fixture
 def make_study(scale: Scale, tmp_path: Path) -> Study:
-    """A function that writes the tables of a study with known scores and loads them as the analysis does."""
+    """A function that makes the tables of a study with known scores; with `files` by way of the files of a study."""
 
     def make(
         truth: Truth = as_the_paper_says,
@@ -149,12 +152,13 @@ def make_study(scale: Scale, tmp_path: Path) -> Study:
         items: int = 300,
         seeds: tuple[int, ...] = (0, 1, 2),
         spread: float = 0.0,
+        noise: float = 0.05,
         leave_out: Callable[[RunRow], bool] = lambda run: False,
         sweep: dict[float, Truth] | None = None,
         only: tuple[str, ...] = ("cpt_code", "cpt_math", "ift_code", "ift_math"),
+        files: bool = False,
     ) -> grid.Tables:
-        folder = tmp_path / scale.name
-        runs, tables = [], {"base": _rows(scale, "base", "base", 0, 0, truth("cpt_code", "base", 0.0), items)}
+        runs, tables = [], {"base": _rows(scale, "base", "base", 0, 0, truth("cpt_code", "base", 0.0), items, noise)}
         for study, setting in [(n, s) for n, s in scale.settings if n in only]:
             cells = [(study, a, n, s, 1e-3, truth) for a in ARMS for n in setting.lengths for s in seeds]
             for lr, other in (sweep or {}).items():
@@ -166,7 +170,11 @@ def make_study(scale: Scale, tmp_path: Path) -> Study:
                 wanted = dict(scores(study, arm, length))
                 wanted["learning"] += spread * float(np.random.default_rng([seed, *run.run.encode()]).normal())
                 runs.append(run)
-                tables[name] = tables.get(name, []) + _rows(scale, name, run.run, seed, run.step, wanted, items)
+                tables.setdefault(name, []).extend(_rows(scale, name, run.run, seed, run.step, wanted, items, noise))
+        if not files:
+            every = [row for found in tables.values() for row in found]
+            return grid.of_rows(scale, runs, _scores(every), every)
+        folder = tmp_path / scale.name
         write_rows(folder / "runs.jsonl", runs)
         for name, found in tables.items():
             write_rows(folder / f"{name}.jsonl", _scores(found))

@@ -29,7 +29,7 @@ def _python(*arguments: str, before: str = "") -> subprocess.CompletedProcess[st
 def test_all_analyses_run_without_torch_and_keep_tracked_spectra(
     make_study: Callable[..., Any], scale: Any, tmp_path: Path
 ) -> None:
-    make_study(items=20, seeds=(0,))
+    make_study(items=20, seeds=(0,), files=True)
     # A torch that cannot be imported, found before the real one, and a scale file that rebuilds the made-up scale.
     (tmp_path / "blocked").mkdir()
     (tmp_path / "blocked" / "torch.py").write_text("raise ImportError('no torch on this machine')")
@@ -46,11 +46,12 @@ def test_all_analyses_run_without_torch_and_keep_tracked_spectra(
     )
     done = _python("-c", code, before=str(tmp_path / "blocked"))
     assert done.returncode == 0, done.stderr
-    assert "spectra: skipped, tracked rows kept" in done.stdout
+    assert "skipped, tracked rows kept (torch is not installed)" in done.stdout
     assert "full above every rank" in done.stdout
     written = {path.name for path in (out / "toy").iterdir()}
-    tables = ("curves", "tradeoff", "diversity", "spectra", "verdicts", "missing")
-    assert written == {f"{name}.jsonl" for name in tables}
+    with_effects = ("tradeoff", "sweeps", "capacity", "pass_at_k", "throughput")
+    tables = ("curves", "diversity", "spectra", "verdicts", "missing", *with_effects[:-1])
+    assert written == {f"{name}.jsonl" for name in (*tables, *(f"{name}_effects" for name in with_effects))}
 
 
 def test_spectra_of_any_pair_run_as_a_script(tmp_path: Path) -> None:
@@ -60,7 +61,8 @@ def test_spectra_of_any_pair_run_as_a_script(tmp_path: Path) -> None:
         weight = torch.eye(16) + extra * torch.randn(16, 16, generator=generator)
         save_file({"model.layers.0.self_attn.q_proj.weight": weight}, tmp_path / name / "model.safetensors")
     pair = ("--base", str(tmp_path / "base"), "--tuned", str(tmp_path / "tuned"))
-    done = _python("analysis/spectra.py", *pair, "--rows", str(tmp_path / "rows.jsonl"))
+    kept = ("--cache", str(tmp_path / "cache"))
+    done = _python("analysis/spectra.py", *pair, *kept, "--rows", str(tmp_path / "rows.jsonl"))
     assert done.returncode == 0, done.stderr
     assert [line.split()[:2] for line in done.stdout.splitlines()[1:]] == [
         [which, "q_proj"] for which in ("base", "tuned", "change")
@@ -86,3 +88,15 @@ def test_a_folder_that_is_not_there_is_said_in_one_line(
             spectra.main()
         shown = capsys.readouterr().err
         assert "no local folder" in shown or "no *.safetensors" in shown
+
+
+def test_bare_spectra_print_the_tracked_rows_without_torch_and_say_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('no torch on this machine')")
+    tracked = ROOT / "analysis" / "results" / "pocket" / "spectra.jsonl"
+    before = tracked.read_bytes()
+    done = _python("analysis/spectra.py", "--runs", str(tmp_path / "none"), before=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    first, *shown = done.stdout.splitlines()
+    assert "tracked rows kept" in first and "`make study` makes them" in first
+    assert {"cpt_code", "ift_math"} <= {line.split()[0] for line in shown}
+    assert tracked.read_bytes() == before

@@ -66,7 +66,7 @@ def test_a_budget_rounded_to_whole_steps_keeps_the_settings_length(make_study: C
 def test_different_items_under_one_eval_version_are_refused(
     make_study: Callable[..., Any], scale: Any, tmp_path: Path
 ) -> None:
-    make_study(items=30, seeds=(0,))
+    make_study(items=30, seeds=(0,), files=True)
     path = tmp_path / scale.name / "cpt_code.items.jsonl.gz"
     rows = read_items(path)
     changed = [

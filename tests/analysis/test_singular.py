@@ -38,6 +38,41 @@ def test_ranks_of_decaying_spectra_equal_those_of_a_plain_svd(kind: str, rows: i
     assert singular.stable_rank(found) == pytest.approx(singular.stable_rank(exact), rel=1e-4)
 
 
+def _made(kind: str, rows: int, cols: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(7)
+    dense = torch.randn(rows, cols, generator=generator)
+    if kind == "random":
+        return dense
+    if kind == "bf16-rounded":
+        return (0.02 * dense).bfloat16().float()
+    rank = {"rank one": 1, "low-rank": 12, "zero": 0}[kind]
+    return torch.randn(rows, rank, generator=generator) @ torch.randn(rank, cols, generator=generator)
+
+
+@pytest.mark.parametrize("kind", ["random", "low-rank", "zero", "rank one", "bf16-rounded"])
+@pytest.mark.parametrize(("rows", "cols"), [(520, 520), (520, 1404), (1404, 520), (100, 270)])
+def test_every_quantity_equals_that_of_numpys_fp64_svd_to_1e_4(kind: str, rows: int, cols: int) -> None:
+    """Both ways are used: 520 is above SMALL, so fp32 comes first. Ranks may only differ where a share is .9 itself."""
+    matrix = _made(kind, rows, cols)
+    exact = np.linalg.svd(matrix.double().numpy(), compute_uv=False)
+    found = singular.of_dense(matrix)
+    mine, true = (singular.measures(values, rows, cols) for values in (found, exact))
+    for name, value in true.items():
+        if not name.startswith("rank90"):
+            assert mine[name] == pytest.approx(value, rel=1e-4, abs=1e-9), name
+    for name, power in (("rank90", 2), ("rank90_unsquared", 1)):
+        shares = np.cumsum(exact**power) / max(float(np.sum(exact**power)), 1e-300)
+        apart = abs(mine[name] - true[name])
+        assert apart <= 1 and (not apart or abs(shares[int(min(mine[name], true[name])) - 1] - 0.9) < 1e-5)
+    np.testing.assert_allclose(singular.cumulative(found), singular.cumulative(exact), atol=1e-4)
+
+
+def test_zeros_have_no_rank_of_any_kind() -> None:
+    found = singular.measures(singular.of_dense(torch.zeros(30, 40)), 30, 40)
+    assert all(found[k] == 0 for k in ("rank90", "rank90_unsquared", "effective_rank", "stable_rank", "frobenius"))
+    assert not singular.cumulative(np.zeros(3)).any()
+
+
 def test_fp32_alone_would_get_a_steep_spectrum_wrong() -> None:
     # Why the tail is computed again: the dust is 1e-6 of the largest value, fp32 squares end at 3e-4.
     matrix = _with_spectrum(DECAYS["rank 16 and dust"](torch.arange(600).double(), 600), 600, 600)
@@ -85,6 +120,8 @@ def test_noise_values_agree_with_simulated_noise(rows: int, cols: int) -> None:
 def test_noise_of_the_papers_shapes_has_the_known_ranks() -> None:
     # Published for this project before any run: 2,090 of 4096 square, about 2,920 of 4096 x 11008.
     assert singular.rank_at_share(singular.noise(4096, 4096), 0.9) == pytest.approx(2090, abs=5)
+    assert singular.rank_at_share(singular.noise(4096, 4096), 0.9) == pytest.approx(0.51 * 4096, rel=0.01)
+    assert singular.rank_at_share(singular.noise(4096, 11008), 0.9) == pytest.approx(0.71 * 4096, rel=0.01)
     assert singular.rank_at_share(singular.noise(4096, 11008), 0.9) == pytest.approx(2920, abs=10)
     assert np.sum(singular.noise(300, 200) ** 2) == pytest.approx(1)
 

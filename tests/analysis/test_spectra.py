@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from analysis import rows, singular, spectra, weights
+from analysis import pair, ranks, rows, singular, spectra, weights
 from analysis.command import Places
 
 SHAPES = {
@@ -75,16 +75,20 @@ def test_a_low_rank_change_of_a_whole_model_is_found(base: Path, tmp_path: Path,
     before = weights_of(base)
     change = _low_rank(before, 3, generator)
     tuned = _model(tmp_path / "tuned", {k: v + 0.01 * change[k] if k in change else v for k, v in before.items()})
-    found = list(spectra.of_change(base, tuned))
+    found = list(pair.stream(pair.of_change(base, tuned)))
     assert len(found) == LAYERS * 7
     for spectrum in found:
-        made = spectra.row(spectrum, {})
+        made = pair.row(spectrum, {})
         assert made["rank90"] <= 3 and made["rank90_noise"] > 20
         assert made["share_moved"] > 0.99
         assert 0 < made["floor_ratio"] < 1e-5
     first = next(s for s in found if s.matrix == (2, "down_proj"))
     exact = torch.linalg.svdvals(0.01 * change["model.layers.2.mlp.down_proj.weight"]).numpy()
-    assert first.values[:3] == pytest.approx(exact[:3], rel=1e-4)
+    assert first.found.values[:3] == pytest.approx(exact[:3], rel=1e-4)
+
+
+def _by_matrix(works: list[pair.Work]) -> dict[weights.Matrix, pair.Solved]:
+    return {spectrum.matrix: spectrum.found for spectrum in pair.stream(works)}
 
 
 def weights_of(path: Path) -> dict[str, torch.Tensor]:
@@ -100,8 +104,8 @@ def test_a_bf16_copy_shows_the_rank_of_its_rounding_and_says_so(base: Path, tmp_
     # A rank-1 change of .2 % of the weights' norm: most of what bf16 stores is rounding.
     tuned = {k: (v.float() + 4e-5 * change[k] if k in change else v.float()).bfloat16() for k, v in stored.items()}
     left, right = _model(tmp_path / "stored", stored), _model(tmp_path / "tuned", tuned)
-    made = [spectra.row(s, {}) for s in spectra.of_change(left, right)]
-    assert min(r["floor_ratio"] for r in made) > spectra.FLOOR
+    made = [pair.row(s, {}) for s in pair.stream(pair.of_change(left, right))]
+    assert min(r["floor_ratio"] for r in made) > ranks.FLOOR and all(r["rounding"] for r in made)
     assert np.mean([r["rank90"] for r in made]) > 5
     assert max(r["share_moved"] for r in made) < 0.5
     assert "rounding's" in spectra.table(made)
@@ -109,7 +113,7 @@ def test_a_bf16_copy_shows_the_rank_of_its_rounding_and_says_so(base: Path, tmp_
 
 def test_an_adapter_is_analysed_from_its_factors(base: Path, tmp_path: Path, generator: torch.Generator) -> None:
     tuned = _adapter(tmp_path / "adapter", 4, generator)
-    found = {s.matrix: s for s in spectra.of_change(base, tuned)}
+    found = _by_matrix(pair.of_change(base, tuned))
     assert len(found) == LAYERS * 7
     factors = weights.adapter(tuned)
     for matrix in ((0, "q_proj"), (3, "down_proj")):
@@ -119,7 +123,8 @@ def test_an_adapter_is_analysed_from_its_factors(base: Path, tmp_path: Path, gen
         assert found[matrix].shape == tuple(product.shape)
         rounded = weights.read(factors.b[matrix]).bfloat16(), weights.read(factors.a[matrix]).bfloat16()
         happened = torch.linalg.vector_norm(rounded[0].double() @ rounded[1].double() - product) / product.norm()
-        assert found[matrix].floor_ratio == pytest.approx(float(happened) * 2.0**-16, rel=0.25)
+        floor_ratio = (found[matrix].floor or 0.0) / np.linalg.norm(found[matrix].values)
+        assert floor_ratio == pytest.approx(float(happened) * 2.0**-16, rel=0.25)
 
 
 def test_an_adapter_merged_equals_the_merged_model(base: Path, tmp_path: Path, generator: torch.Generator) -> None:
@@ -130,10 +135,10 @@ def test_an_adapter_merged_equals_the_merged_model(base: Path, tmp_path: Path, g
     dense = before[key] + factors.scaling * weights.read(factors.b[1, "up_proj"]) @ weights.read(
         factors.a[1, "up_proj"]
     )
-    found = next(s for s in spectra.of_merged(base, tuned) if s.matrix == (1, "up_proj"))
+    found = _by_matrix(pair.of_merged(base, tuned))[1, "up_proj"]
     assert found.values == pytest.approx(torch.linalg.svdvals(dense).numpy(), rel=1e-4)
-    pair = spectra.of_pair(base, tuned)
-    assert [sum(s.which == w for s in pair) for w in ("base", "tuned", "change")] == [LAYERS * 7] * 3
+    works = pair.of_pair(base, tuned)
+    assert [work.which for work in works] == ["base", "tuned", "change"] * (LAYERS * 7)
 
 
 def test_an_adapter_saved_by_peft_has_the_change_that_peft_merges(tiny_model: Path, tmp_path: Path) -> None:
@@ -145,8 +150,8 @@ def test_an_adapter_saved_by_peft_has_the_change_that_peft_merges(tiny_model: Pa
     wrapped = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), config)
     wrapped.save_pretrained(tmp_path / "adapter")
     wrapped.merge_and_unload().save_pretrained(tmp_path / "merged")
-    by_factors = {s.matrix: s for s in spectra.of_change(tiny_model, tmp_path / "adapter")}
-    by_difference = {s.matrix: s for s in spectra.of_change(tiny_model, tmp_path / "merged")}
+    by_factors = _by_matrix(pair.of_change(tiny_model, tmp_path / "adapter"))
+    by_difference = _by_matrix(pair.of_change(tiny_model, tmp_path / "merged"))
     assert set(by_factors) == set(by_difference) and len(by_factors) == 2 * 7
     for matrix, spectrum in by_factors.items():
         assert spectrum.values == pytest.approx(by_difference[matrix].values[:4], rel=1e-4)
@@ -160,26 +165,32 @@ def test_shards_are_read_like_one_file(base: Path, tmp_path: Path) -> None:
     sharded.mkdir()
     for index, part in enumerate((names[:9], names[9:])):
         save_file({k: tensors[k] for k in part}, sharded / f"model-0000{index}-of-00002.safetensors")
-    one = {s.matrix: s.values for s in spectra.of_model(base, "base")}
-    two = {s.matrix: s.values for s in spectra.of_model(sharded, "base")}
+    one, two = (_by_matrix(pair.of_model(path, "base")) for path in (base, sharded))
     assert set(one) == set(two) and len(one) == LAYERS * 7
-    assert all(np.array_equal(one[k], two[k]) for k in one)
+    assert all(np.array_equal(one[k].values, two[k].values) for k in one)
+    index = {"weight_map": {"a": "model-00000-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (sharded / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(FileNotFoundError, match="lacks 1 of the 2 shards"):
+        weights.model(sharded)
 
 
 def test_what_cannot_be_compared_is_refused(base: Path, tmp_path: Path, generator: torch.Generator) -> None:
-    with pytest.raises(ValueError, match="changes no layer matrix"):
-        list(spectra.of_change(base, _model(tmp_path / "same", weights_of(base))))
-    with pytest.raises(ValueError, match="untrained adapter"):
-        list(spectra.of_change(base, _adapter(tmp_path / "zero", 2, generator, scale=0.0)))
+    same, zero = _model(tmp_path / "same", weights_of(base)), _adapter(tmp_path / "zero", 2, generator, scale=0.0)
+    for tuned in (same, zero):
+        made = [pair.row(s, {"tuned": str(tuned)}) for s in pair.stream(pair.of_change(base, tuned))]
+        with pytest.raises(ValueError, match="changes no layer matrix .* untrained adapter"):
+            spectra.refuse_unchanged(made)
     with pytest.raises(ValueError, match="use_dora"):
         weights.adapter(_adapter(tmp_path / "dora", 2, generator, use_dora=True))
     fewer = {k: v for k, v in weights_of(base).items() if "layers.3" not in k}
     with pytest.raises(ValueError, match="differ in matrices"):
-        list(spectra.of_change(base, _model(tmp_path / "fewer", fewer)))
+        pair.of_change(base, _model(tmp_path / "fewer", fewer))
     with pytest.raises(FileNotFoundError, match="no \\*.safetensors"):
         weights.model(tmp_path)
-    with pytest.raises(FileNotFoundError, match="no local folder"):
+    with pytest.raises(FileNotFoundError, match="no local folder and no name of a model"):
         weights.folder("no/such folder")
+    with pytest.raises(FileNotFoundError, match="not in the hub's cache.*hf download no/such"):
+        weights.folder("no/such")
 
 
 def _train(tables: Any, base: Path, runs: Path, *, digest: str = "d0") -> None:
@@ -195,7 +206,18 @@ def _train(tables: Any, base: Path, runs: Path, *, digest: str = "d0") -> None:
             _model(path, tensors)
         else:
             _adapter(path, run.rank, generator)
+        for_resume = {"step": run.step, "tokens": run.tokens}
+        (path / "meta.json").write_text(json.dumps(for_resume))
         (folder / "manifest.json").write_text(json.dumps({"digest": digest}))
+
+
+def _on_the_way(tables: Any, base: Path, runs: Path) -> None:
+    """One more rung of one full run's ladder, and one that holds only what a resume needs."""
+    run = next(r for r in tables.runs if r.study == "cpt_code" and r.seed == 0 and r.rank is None)
+    folder = runs / run.scale / run.run / "checkpoints"
+    _model(folder / "step_000007", {k: v + 0.01 for k, v in weights_of(base).items()})
+    (folder / "step_000007" / "meta.json").write_text(json.dumps({"step": 7, "tokens": 70}))
+    (folder / "step_000003" / "resume").mkdir(parents=True)
 
 
 def test_the_study_is_analysed_where_its_checkpoints_are(
@@ -204,9 +226,11 @@ def test_the_study_is_analysed_where_its_checkpoints_are(
     tables = make_study(items=10, seeds=(0, 1))
     tables = replace(tables, scale=replace(tables.scale, model=str(base)))
     where = Places(tables.scale, tmp_path, tmp_path / "runs", tmp_path / "out")
-    assert "skipped, tracked rows kept" in spectra.write(tables, where)
+    said = spectra.write(tables, where)
+    assert "skipped, tracked rows kept" in said and "make study SCALE=toy" in said and len(said.splitlines()) == 1
     assert not (tmp_path / "out" / "spectra.jsonl").exists()
     _train(tables, base, where.runs)
+    _on_the_way(tables, base, where.runs)
     assert "runs left out" in spectra.write(tables, where)
     made = rows.read(tmp_path / "out" / "spectra.jsonl")
     matrices = LAYERS * 7
@@ -224,6 +248,12 @@ def test_the_study_is_analysed_where_its_checkpoints_are(
         ("r16", "change"),
     }
     assert {(r["layer"], r["module"]) for r in lines} == {(3, "q_proj")}
+    assert all(r["cumulative"][-1] == 1 and r["cumulative"] == sorted(r["cumulative"]) for r in lines)
+    energies = np.square(lines[0]["singular"])
+    assert lines[0]["cumulative"][9] == pytest.approx(energies[:10].sum() / energies.sum(), rel=1e-4)
+    steps = rows.read(tmp_path / "out" / "spectra_steps.jsonl")
+    assert len(steps) == matrices and {(r["step"], r["tokens"], r["arm"]) for r in steps} == {(7, 70, "full")}
+    assert set(steps[0]) == set(made[0]) and steps[0]["share_moved"] > 0.9
     assert all(np.linalg.norm(r["noise"]) == pytest.approx(np.linalg.norm(r["singular"]), rel=1e-4) for r in lines)
 
 

@@ -1,0 +1,114 @@
+"""The verdicts as Markdown tables, as the README shows them: claims by settings, and the two differences that matter.
+
+    python analysis/summary.py          print them, from the tracked rows
+
+tests/test_readme.py holds the README against what this prints, so no number in it is typed by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from analysis import command, rows
+from analysis.rows import Row
+from experiments import reported
+from replication.scale import Scale
+
+SIGNS = {"supported": "✓", "not supported": "✗", "undecided": "?"}
+# Where the difference between full fine-tuning and the highest rank stands, and whether to turn its sign:
+# CPT at its longest; IFT each at its best epoch; what was kept, at the longest of both.
+LEARNT = {"cpt": ("full above every rank", 1), "ift": ("high rank matches", -1)}
+KEPT = {"code": ("high rank forgets less on code", 1), "math": ("high rank equals full on maths", 1)}
+
+
+def matrix(made: Sequence[Row], printed: Sequence[Row], scale: Scale) -> str:
+    """One row per claim: its answer in every setting and over all parts, beside the answer of the printed numbers."""
+    settings = [name for name, _ in scale.settings]
+    titles = [setting.title for _, setting in scale.settings]
+    theirs = {row["claim"]: _tally(row, printed) for row in printed if row["part"] == "overall"}
+    lines = [
+        _line(["claim", *titles, "across", f"**{scale.name}**: all parts", "as reported: all parts"]),
+        _line(["---"] + [":-:"] * (len(titles) + 3)),
+    ]
+    for row in (r for r in made if r["part"] == "overall"):
+        own = _parts(row, made)
+        here = [_sign([r["answer"] for r in own if r["setting"] == name]) for name in settings]
+        across = _sign([r["answer"] for r in own if r["setting"] not in settings])
+        said = f"**{row['claim']}** {row['statement']}"
+        cells = [said, *here, across, _tally(row, made), theirs.get(row["claim"], "")]
+        lines.append(_line(cells))
+    return "\n".join(lines)
+
+
+def differences(made: Sequence[Row], scale: Scale) -> str:
+    """Per setting, how much more full fine-tuning learnt than the highest rank, and how much less it kept."""
+    top = f"LoRA r={max(scale.ranks)}"
+    lines = [
+        _line(["", f"full fine-tuning learnt more than {top} by", f"{top} kept more of the source by"]),
+        _line(["---"] * 3),
+    ]
+    for name, setting in scale.settings:
+        found = [_effect(made, name, *LEARNT[setting.regime]), _effect(made, name, *KEPT[setting.domain])]
+        lines.append(_line([setting.title, *found]))
+    return "\n".join(lines)
+
+
+def counts(made: Sequence[Row]) -> str:
+    """How many claims of the paper, and how many follow-ups, have which answer."""
+    said = []
+    for family, words in (("paper", "the paper's twelve claims"), ("follow-up", "the follow-ups")):
+        answers = [r["answer"] for r in made if r["part"] == "overall" and r["family"] == family]
+        tally = ", ".join(f"{answers.count(a)} {a}" for a in SIGNS)
+        said.append(f"{words}: {tally}")
+    return "; ".join(said)
+
+
+def _parts(whole: Row, made: Sequence[Row]) -> list[Row]:
+    """The parts that a claim's answer is made of."""
+    return [r for r in made if r["claim"] == whole["claim"] and r["part"] != "overall" and r["counts"]]
+
+
+def _tally(whole: Row, made: Sequence[Row]) -> str:
+    """The answer over all parts, with how many of those that could be asked hold and fail: `? 3✓ 1✗ of 6`."""
+    answers = [r["answer"] for r in _parts(whole, made) if r["effect"] is not None]
+    if not answers:
+        return f"{SIGNS[whole['answer']]} not asked"
+    held, failed = (answers.count(a) for a in ("supported", "not supported"))
+    return f"{SIGNS[whole['answer']]} {held}✓ {failed}✗ of {len(answers)}"
+
+
+def _effect(made: Sequence[Row], setting: str, part: str, sign: int) -> str:
+    (row,) = [r for r in made if (r["part"], r["setting"]) == (part, setting)]
+    if row["effect"] is None:
+        return "missing"
+    low, high = sorted((sign * row["low"], sign * row["high"]))
+    return f"{sign * row['effect']:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def _sign(answers: Sequence[str]) -> str:
+    if not answers:
+        return ""
+    if "not supported" in answers:
+        return SIGNS["not supported"]
+    return SIGNS["supported" if set(answers) == {"supported"} else "undecided"]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def markdown(made: Sequence[Row], printed: Sequence[Row], scale: Scale) -> str:
+    """Both tables and the count, as they stand in the README."""
+    return "\n\n".join([differences(made, scale), f"Of {counts(made)}.", matrix(made, printed, scale)])
+
+
+def main() -> None:
+    """Print the tables."""
+    here = command.places(__doc__)
+    printed = here.out.parent / reported.SCALE.name / "verdicts.jsonl"
+    theirs = rows.read(printed) if printed.is_file() else []
+    print(markdown(rows.read(here.out / "verdicts.jsonl"), theirs, here.scale))
+
+
+if __name__ == "__main__":
+    command.run(main)
