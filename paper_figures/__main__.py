@@ -1,8 +1,8 @@
 """Draw everything: `python -m paper_figures`.
 
 python -m paper_figures                        all figures, tables.md and report.html of the pocket scale
-python -m paper_figures --only fig1            one figure (or `tables`, `report`)
-python -m paper_figures --check                draw into a temporary folder; fail if anything is missing
+python -m paper_figures fig1                   one figure and its companions (or `tables`, `report`)
+python -m paper_figures --check                fail if a row changed since a figure was drawn, or a figure is missing
 python -m paper_figures --reference analysis/reference      a second opinion beside each verdict
 """
 
@@ -10,40 +10,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 from types import ModuleType
 
 from experiments import scales
-from paper_figures import (
-    captions,
-    fig1_learning,
-    fig2_forgetting,
-    fig3_tradeoff,
-    fig5_diversity,
-    fig6_spectra,
-    figS7_spectrum,
-    report,
-    rows,
-    style,
-    tables,
-)
+from paper_figures import catalogue, draw, report, rows, sidecar, tables
 from paper_figures.rows import Inputs
 from replication.scale import Scale
 
-# Figure -> the module that draws it and the table it needs.
-FIGURES: dict[str, tuple[ModuleType, str]] = {
-    "fig1": (fig1_learning, "curves"),
-    "fig2": (fig2_forgetting, "curves"),
-    "fig3": (fig3_tradeoff, "tradeoff"),
-    "fig5": (fig5_diversity, "diversity"),
-    "fig6": (fig6_spectra, "spectra"),
-    "figS7": (figS7_spectrum, "spectrum_lines"),
-}
+REPORT = "report"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 done, 1 `--check` found something missing, 2 the request cannot be carried out."""
+    """Exit status: 0 done, 1 `--check` found something, 2 the request cannot be carried out."""
     try:
         return _run(_parser().parse_args(argv))
     except (ValueError, FileNotFoundError) as error:
@@ -52,50 +31,53 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    name = options.name
     scale = scales.load(options.scale)
     inputs = rows.load(scale, analysis=options.analysis, results=options.results, asked=options.scale)
-    reference = _reference(options.reference, scale)
-    if not options.check:
-        folder = options.out / scale.name
-        draw(inputs, folder, only=options.only, reference=reference)
-        print(f"\n{len(list(folder.glob('*.png')))} figures and their tables in {folder}")
-        if options.only in (None, "report"):
-            print(f"report: {folder / 'report.html'}")
-        return 0
-    with tempfile.TemporaryDirectory() as scratch:
-        lacking = draw(inputs, Path(scratch), only=options.only, reference=reference)
-    print("complete" if not lacking else f"not complete: {len(lacking)} missing")
-    return 1 if lacking else 0
-
-
-def draw(inputs: Inputs, folder: Path, *, only: str | None, reference: list[rows.Row]) -> list[str]:
-    """Write the figures, the tables and the page into `folder`; returns what is missing, in words."""
-    wanted = [name for name in FIGURES if only in (None, "report", name)]
-    lacking = [line for name in wanted for line in _missing(name, inputs)]
-    pictures: dict[str, bytes] = {}
-    for name in wanted:
-        module, needs = FIGURES[name]
-        for stem, figure in module.draw(inputs).items() if inputs.tables[needs] else ():
-            pictures[stem] = style.png(figure)
-            if only != "report":
-                _write(folder / f"{stem}.png", pictures[stem])
-            if only != "report" and stem in captions.MAIN:
-                _write(folder / f"{stem}.pdf", style.pdf(figure))
-    if only in (None, "tables"):
-        _write(folder / "tables.md", tables.markdown(tables.score_tables(inputs)).encode())
-    if only in (None, "report"):
-        text = report.page(inputs, pictures=pictures, missing=lacking, reference=reference)
-        _write(folder / "report.html", text.encode())
-    for line in [*inputs.absent, *lacking]:
+    folder, modules = options.out / scale.name, _modules(name)
+    pictures = catalogue.pictures(inputs, modules)
+    scores = {sidecar.SCORES: tables.used(inputs)} if name in (None, sidecar.SCORES) else {}
+    if options.check:
+        drawn = {stem: picture.rows for stem, picture in pictures.items()} | scores
+        return _check(folder, drawn, inputs, whole=name is None)
+    drawings = draw.write(pictures, inputs, folder)
+    if scores:
+        _write_tables(folder, scores[sidecar.SCORES], inputs)
+    gaps = catalogue.gaps(inputs, modules)
+    if name in (None, REPORT):
+        reference = _reference(options.reference, scale)
+        text = report.page(inputs, pictures=drawings, missing=gaps, reference=reference, others=_others(options))
+        (folder / "report.html").write_text(text)
+    for line in [*_absent(inputs, modules), *gaps]:
         print(f"missing: {line}", file=sys.stderr)
-    return [*inputs.absent, *lacking]
+    print(f"\n{len(drawings)} figures in {folder}")
+    if name in (None, REPORT):
+        print(f"report: {folder / 'report.html'}")
+    return 0
 
 
-def _missing(name: str, inputs: Inputs) -> list[str]:
-    module, needs = FIGURES[name]
-    if not inputs.tables[needs]:
-        return [f"{name}: no rows in {needs}.jsonl"]
-    return [f"{name}: {gap}" for gap in module.missing(inputs)]
+def _modules(name: str | None) -> tuple[ModuleType, ...]:
+    if name in (None, REPORT):
+        return catalogue.FIGURES
+    return () if name == sidecar.SCORES else (catalogue.find(name),)
+
+
+def _check(folder: Path, drawn: dict[str, dict[str, list[rows.Row]]], inputs: Inputs, *, whole: bool) -> int:
+    found = sidecar.stale(folder, drawn, inputs, whole=whole)
+    for line in found:
+        print(line, file=sys.stderr)
+    print(f"{len(drawn) - len(found)} of {len(drawn)} fit their rows" if found else f"all {len(drawn)} fit their rows")
+    return 1 if found else 0
+
+
+def _write_tables(folder: Path, used: dict[str, list[rows.Row]], inputs: Inputs) -> None:
+    (folder / "tables.md").write_text(tables.markdown(tables.all_tables(inputs)))
+    (folder / f"{sidecar.SCORES}.json").write_bytes(sidecar.dumps(sidecar.describe(sidecar.SCORES, used, inputs)))
+
+
+def _absent(inputs: Inputs, modules: tuple[ModuleType, ...]) -> list[str]:
+    runs = [line for line in inputs.absent if line.startswith("runs.jsonl")]
+    return [*catalogue.waiting(inputs, modules), *runs]
 
 
 def _reference(folder: Path | None, scale: Scale) -> list[rows.Row]:
@@ -107,9 +89,12 @@ def _reference(folder: Path | None, scale: Scale) -> list[rows.Row]:
     return rows.read(path)
 
 
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+def _others(options: argparse.Namespace) -> list[Inputs]:
+    """The paper's own numbers as a scale, where they were analysed: they stand beside any other scale's."""
+    for folder in (options.analysis, options.reference):
+        if options.scale != rows.REPORTED and folder and (folder / rows.REPORTED).is_dir():
+            return [rows.load(scales.load(rows.REPORTED), analysis=folder, results=options.results)]
+    return []
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -118,12 +103,17 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m paper_figures", description=summary, epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
+    parser.add_argument("name", nargs="?", help="a figure (fig1, intruders, ...), `tables` or `report`; else all")
     parser.add_argument("--scale", default="pocket", help="a known scale or the path of a scale file")
     parser.add_argument("--analysis", type=Path, default=Path("analysis/results"), help="rows written by analysis")
     parser.add_argument("--results", type=Path, default=Path("experiments/results"), help="collected runs")
     parser.add_argument("--out", type=Path, default=Path("paper_figures/out"), help="a folder per scale is made here")
-    parser.add_argument("--only", choices=[*FIGURES, "tables", "report"], help="draw this alone")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if anything is missing")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="draw nothing; compare the digests in the sidecars of the figures and of tables.md with the "
+        "rows, and miss PNG files; report.html is not tracked and not checked",
+    )
     parser.add_argument("--reference", type=Path, help="another analysis folder whose verdicts stand beside")
     return parser
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from matplotlib.figure import Figure
-
 from paper_figures import lines
 from paper_figures import rows as table
+from paper_figures.picture import Picture
 from paper_figures.rows import Inputs
 
 STEM = "fig1_learning"
+NEEDS = ("curves",)
 
 
-def draw(inputs: Inputs) -> dict[str, Figure]:
+def pictures(inputs: Inputs) -> dict[str, Picture]:
     """The score on the target, as in the paper, and beside it the held-out loss on the target's own text."""
-    curves = inputs.tables["curves"]
-    return lines.draw_each(curves, inputs.scale, {STEM: "learning", f"{STEM}_loss": "target_loss"})
+    return lines.each(inputs.tables["curves"], inputs.scale, {STEM: "learning", f"{STEM}_loss": "target_loss"})
 
 
 def missing(inputs: Inputs) -> list[str]:

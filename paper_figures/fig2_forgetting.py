@@ -6,21 +6,21 @@ held-out loss on the text the base was trained on, which moves long before an ac
 
 from __future__ import annotations
 
-from matplotlib.figure import Figure
-
 from paper_figures import lines
 from paper_figures import rows as table
+from paper_figures.picture import Picture
 from paper_figures.rows import Inputs
 
 STEM = "fig2_forgetting"
+NEEDS = ("curves",)
 
 
-def draw(inputs: Inputs) -> dict[str, Figure]:
+def pictures(inputs: Inputs) -> dict[str, Picture]:
     """The forgetting mean, then the source loss and each source eval where there are rows."""
-    curves = inputs.tables["curves"]
     axes = {STEM: "forgetting", f"{STEM}_loss": "source_loss"}
-    axes |= {f"{STEM}_{name}": name for name in inputs.scale.forgetting}
-    return lines.draw_each(curves, inputs.scale, axes)
+    # The paper prints the mean alone: there it is the one source eval.
+    axes |= {f"{STEM}_{name}": name for name in inputs.scale.forgetting if name not in axes.values()}
+    return lines.each(inputs.tables["curves"], inputs.scale, axes)
 
 
 def missing(inputs: Inputs) -> list[str]:

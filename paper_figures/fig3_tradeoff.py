@@ -7,6 +7,7 @@ The grey steps join the runs that no other run beats on both axes, as `analysis`
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -15,23 +16,28 @@ from matplotlib.lines import Line2D
 
 from paper_figures import rows as table
 from paper_figures import style
+from paper_figures.picture import Picture
 from paper_figures.rows import Inputs, Row
 from replication.scale import Scale, Setting
 
 STEM = "fig3_tradeoff"
+NEEDS = ("tradeoff",)
 
 # Marker areas in points squared, shortest to longest training.
-_SMALLEST, _LARGEST = 26.0, 120.0
+_SMALLEST, _LARGEST = 9.0, 48.0
+# Axis of what was kept -> the field that marks the runs which no other beats on both axes.
+_MARKS = {"forgetting": "on_front", "source_loss": "on_front_loss"}
 
 
-def draw(inputs: Inputs) -> dict[str, Figure]:
+def pictures(inputs: Inputs) -> dict[str, Picture]:
     """Learning against the forgetting mean, and against the loss on the source where rows have it."""
-    rows = inputs.tables["tradeoff"]
-    usable = [row for row in rows if row["study"] in dict(inputs.scale.settings)]
-    drawn = {STEM: _figure(usable, inputs, across="forgetting")} if usable else {}
-    if any(row.get("source_loss") is not None for row in usable):
-        drawn[f"{STEM}_loss"] = _figure(usable, inputs, across="source_loss")
-    return drawn
+    rows, scale = inputs.tables["tradeoff"], inputs.scale
+    found = {}
+    for stem, across in ((STEM, "forgetting"), (f"{STEM}_loss", "source_loss")):
+        usable = [row for row in rows if row["study"] in dict(scale.settings) and row.get(across) is not None]
+        if usable:
+            found[stem] = Picture({"tradeoff": usable}, partial(draw, usable, scale, across=across))
+    return found
 
 
 def missing(inputs: Inputs) -> list[str]:
@@ -39,25 +45,23 @@ def missing(inputs: Inputs) -> list[str]:
     return table.missing(table.select(inputs.tables["tradeoff"], swept=False), inputs.scale)
 
 
-def _figure(rows: list[Row], inputs: Inputs, *, across: str) -> Figure:
-    scale = inputs.scale
-    usable = [row for row in rows if row.get(across) is not None]
-    settings = [(study, s) for study, s in scale.settings if table.select(usable, study=study)]
+def draw(rows: list[Row], scale: Scale, *, across: str) -> Figure:
+    """One panel per setting; `across` is the field that stands for what was kept."""
+    settings = [(study, s) for study, s in scale.settings if table.select(rows, study=study)]
     with style.look():
-        figure, panels = style.panels(len(settings), height=3.7)
+        figure, panels = style.panels(len(settings), height=2.15)
         for place, (axes, (study, setting)) in enumerate(zip(panels, settings, strict=True)):
-            _panel(axes, table.select(usable, study=study), scale, setting, across=across)
+            _panel(axes, table.select(rows, study=study), scale, setting, across=across)
             style.title(axes, place, setting.title)
-        arms = [arm for arm in table.arms(scale) if table.select(usable, arm=arm)]
-        style.legend(figure, arms[::-1], scale.ranks, extra=_keys(usable, across))
+        arms = [arm for arm in table.arms(scale) if table.select(rows, arm=arm)]
+        style.legend(figure, [*style.arms(arms[::-1], scale.ranks), *_keys(rows, across)])
         return style.finish(figure)
 
 
 def _panel(axes: Axes, rows: list[Row], scale: Scale, setting: Setting, *, across: str) -> None:
-    if across == "forgetting":
-        _front(axes, rows)
+    _front(axes, rows, across)
     for row in table.select(rows, arm="base"):
-        axes.scatter(row[across], row["learning"], s=150, marker="*", color=style.MUTED, zorder=3)
+        axes.scatter(row[across], row["learning"], s=60, marker="*", color=style.MUTED, zorder=3)
     for arm in table.arms(scale):
         tint, mark = style.colour(arm, scale.ranks), style.marker(arm, scale.ranks)
         for row in table.by_length(table.select(rows, arm=arm)):
@@ -65,18 +69,18 @@ def _panel(axes: Axes, rows: list[Row], scale: Scale, setting: Setting, *, acros
             axes.scatter(
                 row[across], row["learning"], s=_area(row["length"], setting.lengths), marker=mark,
                 facecolor="none" if row["swept"] else tint, edgecolor=tint if row["swept"] else style.PAPER,
-                linewidth=1.2 if row["swept"] else 0.7, zorder=3 if row["swept"] else 4,
+                linewidth=0.8 if row["swept"] else 0.5, zorder=3 if row["swept"] else 4,
             )  # fmt: skip
     if across == "forgetting":
-        axes.set_xlabel("forgetting score (right: less forgotten)")
+        axes.set_xlabel("source evals (less forgotten →)")
     else:
         axes.invert_xaxis()
-        axes.set_xlabel("loss on the source, nats per token (right: less forgotten)")
-    axes.set_ylabel(f"{setting.target.replace('_', ' ')} (up: more learnt)")
+        axes.set_xlabel("source loss (less forgotten →)")
+    axes.set_ylabel(f"{setting.target.replace('_', ' ')} (more learnt →)")
 
 
 def _cross(axes: Axes, row: Row, across: str, tint: str) -> None:
-    thin: dict[str, Any] = {"color": tint, "linewidth": 0.9, "alpha": 0.45, "zorder": 2}
+    thin: dict[str, Any] = {"color": tint, "linewidth": 0.7, "alpha": 0.45, "zorder": 2}
     if row["swept"]:
         return
     if row.get("learning_low") is not None:
@@ -85,10 +89,11 @@ def _cross(axes: Axes, row: Row, across: str, tint: str) -> None:
         axes.plot([row["forgetting_low"], row["forgetting_high"]], [row["learning"]] * 2, **thin)
 
 
-def _front(axes: Axes, rows: list[Row]) -> None:
-    front = sorted((row["forgetting"], row["learning"]) for row in rows if row["on_front"])
+def _front(axes: Axes, rows: list[Row], across: str) -> None:
+    mark = _MARKS[across]
+    front = sorted(((row[across], row["learning"]) for row in rows if row.get(mark)), reverse=across == "source_loss")
     if front:
-        axes.step(*zip(*front, strict=True), where="pre", color=style.MUTED, linewidth=5, alpha=0.25, zorder=1)
+        axes.step(*zip(*front, strict=True), where="pre", color=style.MUTED, linewidth=3.5, alpha=0.25, zorder=1)
 
 
 def _area(length: float, lengths: tuple[float, ...]) -> float:
@@ -99,9 +104,9 @@ def _area(length: float, lengths: tuple[float, ...]) -> float:
 
 def _keys(rows: list[Row], across: str) -> list[Line2D]:
     grey: dict[str, Any] = {"color": style.MUTED, "marker": "o", "linestyle": "none", "markerfacecolor": "none"}
-    keys = [Line2D([], [], color=style.MUTED, marker="*", linestyle="none", markersize=11, label="base")]
+    keys = [Line2D([], [], color=style.MUTED, marker="*", linestyle="none", markersize=7.5, label="base")]
     if any(row["swept"] for row in rows):
         keys.append(Line2D([], [], label="rate sweep", **grey))
-    if across == "forgetting" and any(row["on_front"] for row in rows):
-        keys.append(Line2D([], [], color=style.MUTED, linewidth=5, alpha=0.25, label="front"))
+    if any(row.get(_MARKS[across]) for row in rows):
+        keys.append(Line2D([], [], color=style.MUTED, linewidth=3.5, alpha=0.25, label="front"))
     return keys

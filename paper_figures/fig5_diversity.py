@@ -7,32 +7,40 @@ stands at the right: arms that solve other problems are averaged over other prob
 
 from __future__ import annotations
 
+from functools import partial
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paper_figures import rows as table
 from paper_figures import style
+from paper_figures.picture import Picture
 from paper_figures.rows import Inputs, Row
 from replication.scale import Scale
 from replication.specs import Code
 
 STEM = "fig5_diversity"
+NEEDS = ("diversity",)
 
 
-def draw(inputs: Inputs) -> dict[str, Figure]:
+def pictures(inputs: Inputs) -> dict[str, Picture]:
     """One row of panels per setting with generated programs: correct at the left, incorrect at the right."""
-    rows, scale = inputs.tables["diversity"], inputs.scale
+    rows = [row for row in inputs.tables["diversity"] if row["study"] in dict(inputs.scale.settings)]
+    return {STEM: Picture({"diversity": rows}, partial(draw, rows, inputs.scale))} if rows else {}
+
+
+def draw(rows: list[Row], scale: Scale) -> Figure:
+    """Two panels per setting that has rows."""
     settings = [(study, s) for study, s in scale.settings if table.select(rows, study=study)]
-    if not settings:
-        return {}
     with style.look():
-        figure, panels = style.panels(2 * len(settings), columns=2, height=0.42 * (len(scale.ranks) + 2) + 0.9)
+        figure, panels = style.panels(2 * len(settings), columns=2, height=0.24 * (len(scale.ranks) + 2) + 0.55)
         for place, axes in enumerate(panels):
             study, setting = settings[place // 2]
             outcome = ("correct", "incorrect")[place % 2]
-            _panel(axes, table.select(rows, study=study, outcome=outcome), scale)
+            own = table.select(rows, study=study, outcome=outcome)
+            _panel(axes, own, scale, named=place % 2 == 0)
             style.title(axes, place, f"{setting.title}: {outcome}")
-        return {STEM: style.finish(figure)}
+        return style.finish(figure)
 
 
 def missing(inputs: Inputs) -> list[str]:
@@ -43,7 +51,7 @@ def missing(inputs: Inputs) -> list[str]:
     return [gap for gap in gaps if gap.split(" ")[0] in coded]
 
 
-def _panel(axes: Axes, rows: list[Row], scale: Scale) -> None:
+def _panel(axes: Axes, rows: list[Row], scale: Scale, *, named: bool) -> None:
     order = ["base", *table.arms(scale)]
     for height, arm in enumerate(order):
         line = table.by_length(table.select(rows, arm=arm))
@@ -52,9 +60,9 @@ def _panel(axes: Axes, rows: list[Row], scale: Scale) -> None:
         if line:
             axes.annotate(
                 f"{line[-1]['problems']:.0f} problems", (1.0, height), xycoords=("axes fraction", "data"),
-                xytext=(4, 0), textcoords="offset points", va="center", fontsize=8, color=style.MUTED,
+                xytext=(4, 0), textcoords="offset points", va="center", fontsize=style.SMALL, color=style.MUTED,
             )  # fmt: skip
-    axes.set_yticks(range(len(order)), [style.label(arm) for arm in order], color=style.INK)
+    axes.set_yticks(range(len(order)), [style.label(arm) if named else "" for arm in order])
     axes.set_ylim(len(order) - 0.4, -0.6)
     axes.set_xlim(left=0)
     samples = max((row["samples"] for row in rows), default=0)
@@ -65,8 +73,8 @@ def _panel(axes: Axes, rows: list[Row], scale: Scale) -> None:
 def _mark(axes: Axes, height: int, row: Row, scale: Scale, *, longest: bool) -> None:
     tint, mark = style.colour(row["arm"], scale.ranks), style.marker(row["arm"], scale.ranks)
     if longest and row.get("low") is not None:
-        axes.plot([row["low"], row["high"]], [height, height], color=tint, linewidth=1.4, zorder=2)
+        axes.plot([row["low"], row["high"]], [height, height], color=tint, linewidth=1.0, zorder=2)
     axes.scatter(
-        row["unique"], height, s=70 if longest else 22, marker="o" if row["arm"] == "base" else mark, color=tint,
-        alpha=1.0 if longest else 0.45, linewidth=0.7, edgecolor=style.PAPER, zorder=4 if longest else 3,
+        row["unique"], height, s=32 if longest else 11, marker="o" if row["arm"] == "base" else mark, color=tint,
+        alpha=1.0 if longest else 0.45, linewidth=0.5, edgecolor=style.PAPER, zorder=4 if longest else 3,
     )  # fmt: skip

@@ -7,6 +7,7 @@ reads its rank. Dashed is pure noise of the size of the longest full fine-tuning
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -15,38 +16,45 @@ from matplotlib.figure import Figure
 
 from paper_figures import rows as table
 from paper_figures import style
+from paper_figures.picture import Picture
 from paper_figures.rows import Inputs, Row
-from replication.config import number
 from replication.scale import Scale
 
 STEM = "figS7_spectrum"
+NEEDS = ("spectrum_lines",)
 
 
-def draw(inputs: Inputs) -> dict[str, Figure]:
+def pictures(inputs: Inputs) -> dict[str, Picture]:
     """The first setting that has whole spectra (the paper shows code CPT)."""
     rows, scale = inputs.tables["spectrum_lines"], inputs.scale
     study = next((study for study, _ in scale.settings if table.select(rows, study=study)), None)
     if study is None:
         return {}
     own = table.by_length([*table.select(rows, study="base"), *table.select(rows, study=study)])
+    return {STEM: Picture({"spectrum_lines": own}, partial(draw, own, scale, study=study))}
+
+
+def draw(rows: list[Row], scale: Scale, *, study: str) -> Figure:
+    """Left the singular values, right the share that the first k hold."""
     with style.look():
-        figure, (left, right) = style.panels(2, columns=2, height=3.6)
-        for row in own:
-            look = _look(row, scale, own)
+        figure, (left, right) = style.panels(2, columns=2, height=2.6)
+        for row in rows:
+            look = _look(row, scale, rows)
             _line(left, row["singular"], look)
             _line(right, shares(row["singular"]), look | {"label": None})
-        _noise(left, right, own)
-        first = own[0]
+        _noise(left, right, rows)
+        first = rows[0]
         style.title(left, 0, f"{dict(scale.settings)[study].title}: {first['module']}, layer {first['layer']}")
-        style.title(right, 1, "share of the squared sum held by the first k")
+        style.title(right, 1, "share held by the first k")
         left.set_yscale("log")
         left.set_ylabel("singular value")
-        right.axhline(0.9, color=style.MUTED, linestyle=":", linewidth=1.2)
+        right.axhline(0.9, color=style.MUTED, linestyle=":", linewidth=1.0)
         right.set_ylim(0, 1.03)
+        right.set_ylabel("share of the squared sum")
         for axes in (left, right):
             axes.set_xlabel("k")
-        figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3)
-        return {STEM: style.finish(figure)}
+        style.legend(figure, left.get_legend_handles_labels()[0])
+        return style.finish(figure)
 
 
 def missing(inputs: Inputs) -> list[str]:
@@ -66,16 +74,16 @@ def shares(singular: list[float]) -> list[float]:
 
 def _look(row: Row, scale: Scale, rows: list[Row]) -> dict[str, Any]:
     shortest = min((r["length"] for r in rows if r["arm"] == row["arm"]), default=row["length"])
-    early = row["arm"] == "full" and row["length"] == shortest and row["which"] == "change"
+    early = row["arm"] == "full" and row["length"] == shortest
     what = {"base": "base matrix", "tuned": "tuned matrix", "change": "change"}[row["which"]]
     who = (
         ""
         if row["which"] == "base"
-        else f", {row['arm'] if row['arm'] == 'full' else style.label(row['arm'])}, {number(row['tokens'])} tokens"
+        else f", {row['arm'] if row['arm'] == 'full' else style.label(row['arm'])}, {style.count(row['tokens'])} tokens"
     )
     return {
         "color": style.colour(row["arm"], scale.ranks), "label": what + who, "alpha": 0.45 if early else 1.0,
-        "linewidth": 3.2 if row["which"] == "base" else 1.6, "linestyle": "-." if row["which"] == "tuned" else "-",
+        "linewidth": 2.4 if row["which"] == "base" else 1.2, "linestyle": "-." if row["which"] == "tuned" else "-",
     }  # fmt: skip
 
 
@@ -85,7 +93,7 @@ def _noise(left: Axes, right: Axes, rows: list[Row]) -> None:
         look: dict[str, Any] = {
             "color": style.MUTED,
             "linestyle": "--",
-            "linewidth": 1.3,
+            "linewidth": 1.0,
             "label": "noise of that size",
         }
         _line(left, changes[-1]["noise"], look)
@@ -94,4 +102,4 @@ def _noise(left: Axes, right: Axes, rows: list[Row]) -> None:
 
 def _line(axes: Axes, values: list[float], look: dict[str, Any]) -> None:
     positive = [value for value in values if value > 0]
-    axes.plot(range(1, len(positive) + 1), positive, marker="o" if len(positive) < 5 else "", markersize=4, **look)
+    axes.plot(range(1, len(positive) + 1), positive, marker="o" if len(positive) < 5 else "", markersize=3, **look)

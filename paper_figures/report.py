@@ -1,70 +1,95 @@
 """The report: one self-contained HTML page, from the answer down to the run behind each number.
 
-Order: the answer in words, the verdict on each claim with its evidence, the figures with what to look for, the
-score tables, every training run with the command that makes it, and where all of it came from. Pictures are inside
-the file, so the page can be mailed; it needs no script and no network.
+Order: the answer in words and as a matrix of claims and settings, the scores at a glance, charts to explore, the
+verdict on each claim with its evidence, the figures with what to look for, the score tables, every training run with
+the command that makes it, and where all of it came from. Pictures, data and scripts are inside the file, so the page
+can be mailed; it needs no network, and without scripts only the charts are missing.
 """
 
 from __future__ import annotations
 
-import base64
 import html
 import platform
+import re
+import struct
 from collections.abc import Sequence
 
 import matplotlib
 import seaborn
 
-from experiments import studies, sweeps
-from paper_figures import captions, shell, style, tables, verdict_cards
+from experiments import studies
+from paper_figures import captions, charts, inline, run_table, shell, style, tables, verdict_cards, verdict_table
 from paper_figures import rows as table
 from paper_figures.rows import Inputs, Row
 from paper_figures.tables import Table, amount
-from replication.config import number
 from replication.results import RunRow
 
+# Pixels of a figure of one column: 3.25 inches at 200 per inch.
+_COLUMN = 660
+# Sections with the word of the menu and the title.
+_SECTIONS = {
+    "glance": "At a glance", "explore": "Explore the scores", "verdicts": "Claim by claim", "figures": "Figures",
+    "tables": "Scores", "runs": "Every run", "provenance": "Where this page comes from",
+}  # fmt: skip
 
-def page(inputs: Inputs, *, pictures: dict[str, bytes], missing: Sequence[str], reference: list[Row]) -> str:
+
+def page(
+    inputs: Inputs,
+    *,
+    pictures: dict[str, bytes],
+    missing: Sequence[str],
+    reference: list[Row],
+    others: Sequence[Inputs] = (),
+) -> str:
     """The whole page as HTML.
 
     Args:
         pictures: the PNG file of each stem.
         missing: cells of the grid without a row, in words.
         reference: verdict rows of another collection to stand beside, or none.
+        others: other scales whose verdicts and curves the page can show beside its own.
     """
-    parts = [
-        _opening(inputs),
-        _gaps(inputs, missing),
-        shell.section("glance", "At a glance", _glance(inputs)),
-        shell.section("verdicts", "Claim by claim", _verdicts(inputs, reference)),
-        shell.section("figures", "Figures", _figures(inputs, pictures)),
-        shell.section("tables", "Scores", _tables(inputs)),
-        shell.section("runs", "Every run", _runs(inputs)),
-        shell.section("provenance", "Where this page comes from", _provenance(inputs)),
-    ]
+    bodies = {
+        "glance": _glance(inputs),
+        "explore": charts.section(inputs, others),
+        "verdicts": _verdicts(inputs, reference) + "".join(_judged(other) for other in others),
+        "figures": _figures(inputs, pictures),
+        "tables": _tables(inputs),
+        "runs": run_table.markup(inputs),
+        "provenance": _provenance(inputs, others),
+    }
+    shown = [name for name in _SECTIONS if bodies[name]]
+    sections = (shell.section(name, _SECTIONS[name], bodies[name]) for name in shown)
+    parts = [_opening(inputs, others, shown), _gaps(inputs, missing), *sections]
     return shell.document(f"LoRA learns less and forgets less? ({inputs.scale.name} scale)", "\n".join(parts))
 
 
-def _opening(inputs: Inputs) -> str:
+def _opening(inputs: Inputs, others: Sequence[Inputs], shown: Sequence[str]) -> str:
     verdicts = inputs.tables["verdicts"]
-    links = ("glance", "verdicts", "figures", "tables", "runs", "provenance")
-    menu = "".join(f"<a href='#{name}'>{name}</a>" for name in links)
+    menu = "".join(f"<a href='#{name}'>{name}</a>" for name in shown)
     return (
         "<h1>Does LoRA learn less and forget less?</h1>"
-        f"<p class='quiet'>{html.escape(_size(inputs))}</p><nav>{menu}</nav>"
+        f"<p class='quiet'>{html.escape(_size(inputs))}</p><nav aria-label='Sections'>{menu}</nav>"
         f"<p class='lead'>{html.escape(verdict_cards.headline(verdicts))}</p>"
         "<p>A model is trained further on code or on mathematics, once with every weight free (full fine-tuning) and "
         "once through low-rank adapters (LoRA) of several ranks. What it <b>learns</b> is its score on the new domain; "
         "what it <b>forgets</b> is what it loses of the abilities it had before. Each claim of the paper "
         "“LoRA Learns Less and Forgets Less” (Biderman et al., TMLR 2024) is put to these runs; "
         "“undecided” means that the data cannot tell.</p>"
-        f"{verdict_cards.tally(verdicts)}{_caution(verdicts)}"
+        f"{_caution(verdicts)}{verdict_table.matrix(inputs, _titles(inputs), others)}{verdict_table.legend(verdicts)}"
     )
 
 
 def _caution(verdicts: list[Row]) -> str:
-    if not any(row.get("covers") == "items" for row in verdicts):
+    asked = [row for row in verdicts if row["part"] != "overall" and row.get("effect") is not None]
+    single = [row for row in asked if row.get("covers") == "items"]
+    if not single:
         return ""
+    if len(single) < len(asked):
+        return (
+            f"<p class='box'><b>{len(single)} of {len(asked)} comparisons rest on one seed.</b> Their intervals are "
+            "over test items alone; each says so where it is shown as “1 seed”.</p>"
+        )
     return (
         "<p class='box'><b>One seed.</b> Intervals here are over test items alone, so the answers are about these "
         "runs, not about the method. Runs with <code>--seeds 3</code> ask about the method.</p>"
@@ -78,7 +103,7 @@ def _size(inputs: Inputs) -> str:
         # A sweep has a seed of its own, so that no rate is chosen on the runs it is used in.
         seeds = {run.seed for run in runs if run.study in dict(inputs.scale.settings)}
         facts.append(f"{len(runs)} training runs, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}")
-        facts.append(f"{_duration(sum(run.seconds for run in runs))} of training")
+        facts.append(f"{run_table.duration(sum(run.seconds for run in runs))} of training")
     return " · ".join(facts)
 
 
@@ -86,11 +111,16 @@ def _gaps(inputs: Inputs, missing: Sequence[str]) -> str:
     lines = [*(f"table {name}" for name in inputs.absent), *missing]
     if not lines:
         return ""
-    listed = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    listed = "".join(f"<li>{_coded(line)}</li>" for line in lines)
     return (
         f"<div class='box warning'><b>The study has {len(lines)} gap{'s' if len(lines) > 1 else ''}.</b> "
         f"What is missing is left empty, not filled in.{shell.more('What is missing', f'<ul>{listed}</ul>')}</div>"
     )
+
+
+def _coded(line: str) -> str:
+    """Text whose commands stand between backticks, as HTML."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(line))
 
 
 def _glance(inputs: Inputs) -> str:
@@ -123,9 +153,25 @@ def _verdicts(inputs: Inputs, reference: list[Row]) -> str:
         "the pale band the smallest effect that would matter. An effect to the right is in the direction the paper "
         f"claims.{beside} Open a line for its evidence and for what would change the answer.</p>"
     )
+    return how + verdict_cards.cards(verdicts, reference, _titles(inputs))
+
+
+def _judged(other: Inputs) -> str:
+    """The claims put to another scale, folded away."""
+    verdicts, name = other.tables.get("verdicts", []), other.scale.name
+    if not verdict_cards.overall(verdicts):
+        return ""
+    titles = _titles(other)
+    body = (
+        f"<p>{html.escape(verdict_cards.headline(verdicts))}</p>{verdict_table.matrix(other, titles, scale=name)}"
+        f"{verdict_cards.cards(verdicts, [], titles, scale=name)}"
+    )
+    return shell.more(f"The same claims, scale “{name}”", body)
+
+
+def _titles(inputs: Inputs) -> dict[str, str]:
     titles = {study: setting.title for study, setting in inputs.scale.settings}
-    titles |= {"cpt": "CPT", "ift": "IFT", "code": "code", "math": "maths", "all": ""}
-    return how + verdict_cards.cards(verdicts, reference, titles)
+    return titles | {"cpt": "CPT", "ift": "IFT", "code": "code", "math": "maths", "all": ""}
 
 
 def _figures(inputs: Inputs, pictures: dict[str, bytes]) -> str:
@@ -136,11 +182,26 @@ def _figures(inputs: Inputs, pictures: dict[str, bytes]) -> str:
 
 
 def _figure(stem: str, picture: bytes, inputs: Inputs) -> str:
-    address = "data:image/png;base64," + base64.b64encode(picture).decode()
+    wide, high = _pixels(picture)
+    # A narrow figure is not blown up to the width of the page.
+    kind = "wide" if wide > 2 * high or wide > _COLUMN else "narrow"
     return (
-        f"<figure id='{stem}'><div class='scroll'><img src='{address}' alt='{html.escape(stem, quote=True)}'></div>"
+        f"<figure id='{stem}'><div class='scroll'><img class='{kind}' src='{inline.address(picture)}' width='{wide}' "
+        f"height='{high}' loading='lazy' alt='{html.escape(_alternative(stem, inputs), quote=True)}'></div>"
         f"<figcaption>{captions.caption(stem, inputs)} <span class='quiet'>{stem}.png</span></figcaption></figure>"
     )
+
+
+def _alternative(stem: str, inputs: Inputs) -> str:
+    """What the picture is, for who cannot see it; its numbers are in the tables below."""
+    words = re.sub(r"<[^>]+>", "", captions.caption(stem, inputs))
+    return f"{html.unescape(words).split('. ')[0]}. The section “Scores” has the numbers."
+
+
+def _pixels(png: bytes) -> tuple[int, int]:
+    """Width and height of a PNG file, from its first chunk."""
+    wide, high = struct.unpack(">II", png[16:24])
+    return int(wide), int(high)
 
 
 def _tables(inputs: Inputs) -> str:
@@ -149,38 +210,7 @@ def _tables(inputs: Inputs) -> str:
     return note + shell.more("All score tables", drawn)
 
 
-def _runs(inputs: Inputs) -> str:
-    if not inputs.runs:
-        return "<p>No collected runs.</p>"
-    by_study: dict[str, list[RunRow]] = {}
-    for run in inputs.runs:
-        by_study.setdefault(run.study, []).append(run)
-    intro = (
-        "<p>Every number above comes from these runs. A digest names everything that decided the weights; the commit "
-        "is the code that trained them. Trunks are the constant-rate parts that cooldown branches start from.</p>"
-    )
-    return intro + "".join(_study(study, rows, inputs) for study, rows in by_study.items())
-
-
-def _study(study: str, runs: list[RunRow], inputs: Inputs) -> str:
-    asked = studies.SWEEP if study.endswith(sweeps.SUFFIX) else study
-    command = f"python -m experiments run {asked} --scale {inputs.asked} --seeds {len({run.seed for run in runs})}"
-    columns = ("run", "rate", "length", "tokens", "trainable", "final loss", "time", "digest", "commit")
-    rows = [
-        (
-            run.run.removeprefix(f"{study}/") + (" (trunk)" if run.trunk else ""), number(run.lr),
-            f"{number(run.length)} {run.length_unit}", f"{run.tokens:,}", f"{run.trainable:,}",
-            amount(run.final_loss), _duration(run.seconds), run.digest, _commit(run.git_sha),
-        )
-        for run in sorted(runs, key=lambda r: (r.rank or 1 << 30, r.length, r.seed))
-    ]  # fmt: skip
-    title = f"{study}: {len(runs)} runs, {_duration(sum(run.seconds for run in runs))}"
-    return shell.more(
-        title, f"<p><code>{html.escape(command)}</code></p>" + tables.markup(Table("", columns, tuple(rows)))
-    )
-
-
-def _provenance(inputs: Inputs) -> str:
+def _provenance(inputs: Inputs, others: Sequence[Inputs]) -> str:
     scale, rows, numbers = f"--scale {inputs.asked}", f"--results {inputs.results}", inputs.analysis
     main = {run.seed for run in inputs.runs if run.study in dict(inputs.scale.settings)}
     steps = (
@@ -194,7 +224,7 @@ def _provenance(inputs: Inputs) -> str:
         Table(
             "Rows this page was drawn from",
             ("file", "rows", "sha256"),
-            tuple((n, f"{c:,}", s) for n, c, s in inputs.files),
+            tuple((name, f"{count:,}", digest) for name, count, digest in _sources(inputs, others)),
         )
     )
     return (
@@ -202,29 +232,23 @@ def _provenance(inputs: Inputs) -> str:
         "<p>Every difference from the paper, with its reason and expected effect, is listed in "
         "<code>experiments/DEVIATIONS.md</code>.</p>"
         f"<footer class='quiet'>Drawn with Python {platform.python_version()}, matplotlib {matplotlib.__version__}, "
-        f"seaborn {seaborn.__version__}. Numbers come from the rows; this page computes none.</footer>"
+        f"seaborn {seaborn.__version__}. "
+        "Numbers come from the rows; this page computes none.</footer>"
     )
+
+
+def _sources(inputs: Inputs, others: Sequence[Inputs]) -> list[tuple[str, int, str]]:
+    beside = [(f"{other.scale.name}/{name}", count, sha) for other in others for name, count, sha in other.files]
+    return [*inputs.files, *beside]
 
 
 def _origin(runs: list[RunRow]) -> str:
     if not runs:
         return ""
-    commits = sorted({_commit(run.git_sha) for run in runs})
+    commits = sorted({run_table.commit(run.git_sha) for run in runs})
     machines = sorted({run.hardware for run in runs})
     first, last = min(run.started for run in runs), max(run.started for run in runs)
     return (
         f"<p>Trained by commit {html.escape(', '.join(commits))} on {html.escape('; '.join(machines))}; "
         f"first run started {html.escape(first)}, last {html.escape(last)}.</p>"
     )
-
-
-def _commit(label: str) -> str:
-    """Eight digits of each commit, and whether the code differed from it."""
-    shas = (part.partition("+") for part in label.split(", "))
-    return ", ".join(sha[:8] + plus + rest for sha, plus, rest in shas)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

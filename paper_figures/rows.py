@@ -16,11 +16,21 @@ from typing import Any
 
 from replication.config import number
 from replication.results import RunRow, read_runs
-from replication.scale import Scale
+from replication.scale import Scale, Setting
 
 Row = dict[str, Any]
 
-TABLES = ("curves", "tradeoff", "spectra", "spectrum_lines", "diversity", "verdicts")
+# Table -> the part of the analysis that makes it; `python -m analysis` makes all of them.
+TABLES = {
+    "curves": "curves", "tradeoff": "tradeoff", "spectra": "spectra", "spectrum_lines": "spectra",
+    "diversity": "diversity", "verdicts": "verdicts", "sweeps": "sweeps", "capacity": "capacity",
+    "throughput": "throughput", "pass_at_k": "pass_at_k", "texts": "texts", "intruders": "intruders",
+    "max_cosines": "intruders", "intruder_scaling": "scaling", "artefact": "artefact",
+}  # fmt: skip
+# What can be made of the paper's printed scores alone.
+SCORES_ONLY = ("curves", "tradeoff", "verdicts")
+# The scale that consists of the paper's numbers.
+REPORTED = "reported"
 
 
 @dataclass(frozen=True)
@@ -52,13 +62,11 @@ def load(scale: Scale, *, analysis: Path, results: Path, asked: str | None = Non
     present = {name: path for name, path in paths.items() if path.is_file()}
     if not present:
         raise FileNotFoundError(f"no analysis rows in {folder}; make them with `python -m analysis --scale {asked}`")
-    absent = [
-        f"{name}.jsonl, made by `python -m analysis --scale {asked}`" for name in sorted(set(paths) - set(present))
-    ]
+    absent = [f"{name}.jsonl, made by `{command(name, asked)}`" for name in expected(scale) if name not in present]
     tables = {name: read(path) if name in present else [] for name, path in paths.items()}
     runs_path = results / scale.name / "runs.jsonl"
     runs = read_runs(runs_path) if runs_path.is_file() else []
-    if not runs:
+    if not runs and scale.name != REPORTED:
         absent.append(f"runs.jsonl, made by `python -m experiments collect --scale {asked}`")
     files = [(f"{name}.jsonl", len(tables[name]), _sha(path)) for name, path in present.items()]
     if runs:
@@ -81,6 +89,16 @@ def read(path: Path) -> list[Row]:
     return rows
 
 
+def expected(scale: Scale) -> tuple[str, ...]:
+    """The tables that a scale should have: all, or what printed scores alone can give."""
+    return SCORES_ONLY if scale.name == REPORTED else tuple(TABLES)
+
+
+def command(name: str, asked: str) -> str:
+    """The command that makes one table."""
+    return f"python analysis/{TABLES[name]}.py --scale {asked}"
+
+
 def select(rows: list[Row], **fields: object) -> list[Row]:
     """The rows whose named fields have these values.
 
@@ -100,6 +118,11 @@ def arms(scale: Scale) -> tuple[str, ...]:
     return (*(f"r{rank}" for rank in sorted(scale.ranks)), "full")
 
 
+def unit(setting: Setting) -> str:
+    """What the lengths of a setting count."""
+    return "tokens" if setting.regime == "cpt" else "epochs"
+
+
 def grid(scale: Scale) -> Iterator[tuple[str, str, float]]:
     """Every (study, arm, length) that a complete study has."""
     for study, setting in scale.settings:
@@ -111,7 +134,7 @@ def grid(scale: Scale) -> Iterator[tuple[str, str, float]]:
 def missing(rows: list[Row], scale: Scale) -> list[str]:
     """The cells of the grid without a row, in words."""
     present = {(row["study"], row["arm"], row["length"]) for row in rows}
-    units = {study: "tokens" if setting.regime == "cpt" else "epochs" for study, setting in scale.settings}
+    units = {study: unit(setting) for study, setting in scale.settings}
     return [
         f"{study} {arm} at {number(length)} {units[study]}"
         for study, arm, length in grid(scale)

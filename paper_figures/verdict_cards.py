@@ -1,4 +1,4 @@
-"""The verdicts as HTML: a headline in words, then one card per claim with its intervals drawn to scale.
+"""The verdicts as HTML: a headline in words, and one card per claim with its intervals drawn to scale.
 
 An interval is drawn on the line of its effect: zero is the thin upright, the pale band is the smallest effect that
 would matter, the bar is the interval, the dot is the effect. Lines of a claim in the same unit share one scale. The
@@ -9,14 +9,24 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from paper_figures.rows import Row, select
-from paper_figures.tables import amount
 
 ANSWERS = ("supported", "not supported", "undecided")
-_SIGNS = {"supported": "✓", "not supported": "✗", "undecided": "?"}
+SIGNS = {"supported": "✓", "not supported": "✗", "undecided": "?"}
 _NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _WIDTH, _HEIGHT = 240, 26
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What stands beside the rows of one page: verdicts of another collection, what a reader calls a setting, and a
+    word that sets the anchors of a second scale apart."""
+
+    reference: dict[tuple[str, str, str], Row]
+    titles: dict[str, str]
+    scale: str = ""
 
 
 def overall(verdicts: list[Row]) -> list[Row]:
@@ -24,47 +34,57 @@ def overall(verdicts: list[Row]) -> list[Row]:
     return select(verdicts, part="overall")
 
 
+def families(verdicts: list[Row]) -> list[str]:
+    """The papers that the claims come from, in the order of the rows; a row that names none is of the paper."""
+    return list(dict.fromkeys(family(row) for row in overall(verdicts)))
+
+
+def family(row: Row) -> str:
+    """Whose claim it is: "paper" or "follow-up"."""
+    return str(row.get("family") or "paper")
+
+
 def headline(verdicts: list[Row]) -> str:
-    """How many claims held, in words.
+    """How many claims held, in words, those of the follow-ups apart.
 
     >>> headline([{"part": "overall", "answer": "supported"}, {"part": "overall", "answer": "undecided"}])
     'Of the two claims asked, one holds and one stays undecided.'
     """
     claims = overall(verdicts)
+    if not claims:
+        return "No claim has been asked yet."
+    apart = {name: [row for row in claims if family(row) == name] for name in families(verdicts)}
+    whose = {"paper": "of the paper ", "follow-up": "of its follow-ups "} if len(apart) > 1 else {}
+    said = [
+        f"Of the {_word(len(own))} claim{'' if len(own) == 1 else 's'} {whose.get(name, '')}asked, {_held(own)}."
+        for name, own in apart.items()
+    ]
+    return " ".join(said)
+
+
+def _held(claims: list[Row]) -> str:
     forms = {"supported": ("holds", "hold"), "not supported": ("does not hold", "do not hold")}
     forms |= {"undecided": ("stays undecided", "stay undecided")}
     counts = {answer: sum(row["answer"] == answer for row in claims) for answer in ANSWERS}
     parts = [f"{_word(n)} {forms[answer][n > 1]}" for answer, n in counts.items() if n]
-    if not parts:
-        return "No claim has been asked yet."
-    joined = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-    return f"Of the {_word(len(claims))} claims asked, {joined}."
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def tally(verdicts: list[Row]) -> str:
-    """One chip per claim with its statement, as a list that links to the cards."""
-    lines = [
-        f"<li><a href='#{_id(row)}'>{chip(row['answer'])} <b>{_text(row['claim'])}</b> "
-        f"<span>{_text(row['statement'])}</span></a></li>"
-        for row in overall(verdicts)
-    ]
-    return f"<ul class='tally'>{''.join(lines)}</ul>"
-
-
-def cards(verdicts: list[Row], reference: list[Row], titles: dict[str, str]) -> str:
+def cards(verdicts: list[Row], reference: list[Row], titles: dict[str, str], *, scale: str = "") -> str:
     """All claims as cards.
 
     Args:
         reference: verdict rows of another collection to stand beside, or none.
         titles: what a reader calls a setting.
+        scale: sets the anchors apart where several scales are on one page.
     """
-    known = {_key(row): row for row in reference}
-    return "".join(_card(row, select(verdicts, claim=row["claim"]), known, titles) for row in overall(verdicts))
+    beside = Beside({_key(row): row for row in reference}, titles, scale)
+    return "".join(_card(row, select(verdicts, claim=row["claim"]), beside) for row in overall(verdicts))
 
 
 def chip(answer: str, *, prefix: str = "", sign_only: bool = False) -> str:
     """The answer as a coloured word with a sign, so that colour is never the only carrier."""
-    kind, sign = answer.replace(" ", "-"), _SIGNS.get(answer, "")
+    kind, sign = answer.replace(" ", "-"), SIGNS.get(answer, "")
     if sign_only:
         return f"<span class='chip {kind}' title='reference: {html.escape(answer)}'>ref. {sign}</span>"
     return f"<span class='chip {kind}'>{sign} {html.escape(prefix + answer)}</span>"
@@ -90,11 +110,44 @@ def effect_line(row: Row, limits: tuple[float, float], other: Row | None = None)
             parts.append(
                 f"<g class='{kind}'><line {ends}/><circle cx='{place(drawn['effect'])}' cy='{y}' r='4.5'/></g>"
             )
-    words = _text(_effect(row) + (f"; reference {_effect(other)}" if other else ""))
+    words = _text(effect_words(row) + (f"; reference {effect_words(other)}" if other else ""))
     return (
         f"<svg class='effect {row['answer'].replace(' ', '-')}' viewBox='0 0 {_WIDTH} {_HEIGHT}' role='img' "
         f"aria-label='{words}'><title>{words}</title>{''.join(parts)}</svg>"
     )
+
+
+def effect_words(row: Row) -> str:
+    """The effect with its interval and unit."""
+    if row.get("effect") is None:
+        return "no number: rows are missing"
+    spread = "" if row.get("low") is None else f" [{_value(row['low'], '+')}, {_value(row['high'], '+')}]"
+    return f"{_value(row['effect'], '+')}{spread} {row.get('unit') or ''}".strip()
+
+
+def survival(row: Row) -> str:
+    """Whether an answer stands when all comparisons of the page are asked at once."""
+    return "stands after Holm's correction" if row["holm"] else "does not stand after Holm's correction"
+
+
+def chance(p: float) -> str:
+    """A p value for a reader.
+
+    >>> [chance(p) for p in (0.0312, 0.00004)]
+    ['= 0.031', '< 0.001']
+    """
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+
+
+def anchor(row: Row, scale: str = "") -> str:
+    """The name by which a row's place on the page is linked to.
+
+    >>> anchor({"claim": "C1", "part": "overall", "setting": "all"})
+    'claim-c1'
+    """
+    own = () if row["part"] == "overall" else (row["part"], row["setting"])
+    words = "-".join(str(word) for word in ("claim", *([scale] if scale else []), row["claim"], *own)).lower()
+    return "".join(letter if letter.isalnum() else "-" for letter in words)
 
 
 def limits(rows: Sequence[Row]) -> tuple[float, float]:
@@ -108,28 +161,26 @@ def limits(rows: Sequence[Row]) -> tuple[float, float]:
     return min(values) - margin, max(values) + margin
 
 
-def _card(whole: Row, rows: list[Row], known: dict[tuple[str, str, str], Row], titles: dict[str, str]) -> str:
+def _card(whole: Row, rows: list[Row], beside: Beside) -> str:
     parts: dict[str, list[Row]] = {}
     for row in rows:
         if row["part"] != "overall":
             parts.setdefault(row["part"], []).append(row)
     every = [row for part in parts.values() for row in part]
+    known = beside.reference
     seen = [*every, *(known[_key(row)] for row in every if _key(row) in known)]
     shared = {row["unit"]: limits([other for other in seen if other["unit"] == row["unit"]]) for row in every}
-    lines = "".join(_part(part, shared, known, titles) for part in parts.values())
+    lines = "".join(_part(part, shared, beside) for part in parts.values())
     return (
-        f"<article class='card' id='{_id(whole)}'><header><h3><span class='id'>{_text(whole['claim'])}</span> "
-        f"{_text(whole['statement'])}</h3><p>{chip(whole['answer'])}{_beside(whole, known)}"
-        f"<span class='quiet'>paper: {_text(whole['source'])}</span></p></header>{_words(whole)}{lines}</article>"
+        f"<article class='card' id='{anchor(whole, beside.scale)}'><header><h3>"
+        f"<span class='id'>{_text(whole['claim'])}</span> {_text(whole['statement'])}</h3>"
+        f"<p>{chip(whole['answer'])}{_reference_chip(known.get(_key(whole)))}"
+        f"<span class='quiet'>{family(whole)}: {_text(whole['source'])}</span></p></header>"
+        f"{_words(whole)}{lines}</article>"
     )
 
 
-def _part(
-    part: list[Row],
-    shared: dict[str, tuple[float, float]],
-    known: dict[tuple[str, str, str], Row],
-    titles: dict[str, str],
-) -> str:
+def _part(part: list[Row], shared: dict[str, tuple[float, float]], beside: Beside) -> str:
     first = part[0]
     aside = "" if first.get("counts", True) else " <span class='quiet'>(beside the claim, does not count)</span>"
     rule = {
@@ -138,19 +189,19 @@ def _part(
     }
     hint = rule.get(first.get("rule", ""))
     note = f" <span class='quiet'>({hint})</span>" if hint else ""
-    lines = "".join(_line(row, shared[row["unit"]], known, titles) for row in part)
+    lines = "".join(_line(row, shared[row["unit"]], beside) for row in part)
     return f"<section class='part'><p>{_text(first['statement'])}{note}{aside}</p>{lines}</section>"
 
 
-def _line(row: Row, limits: tuple[float, float], known: dict[tuple[str, str, str], Row], titles: dict[str, str]) -> str:
-    other = known.get(_key(row))
+def _line(row: Row, limits: tuple[float, float], beside: Beside) -> str:
+    other = beside.reference.get(_key(row))
     drawn = "" if row.get("effect") is None else effect_line(row, limits, other)
-    where = titles.get(row["setting"], row["setting"])
-    beside = "" if other is None else f"<span class='reference'>{chip(other['answer'], sign_only=True)}</span>"
+    where = beside.titles.get(row["setting"], row["setting"])
+    second = "" if other is None else f"<span class='reference'>{chip(other['answer'], sign_only=True)}</span>"
     return (
-        f"<details class='line'><summary><span class='where'>{_text(where)}</span>"
-        f"<span class='answer'>{chip(row['answer'])}{beside}</span>"
-        f"<span class='drawn'>{drawn}</span><span class='number'>{_text(_effect(row))}</span></summary>"
+        f"<details class='line' id='{anchor(row, beside.scale)}'><summary><span class='where'>{_text(where)}</span>"
+        f"<span class='answer'>{chip(row['answer'])}{second}</span>"
+        f"<span class='drawn'>{drawn}</span><span class='number'>{_text(effect_words(row))}</span></summary>"
         f"{_words(row)}{_counts(row)}{_reference_words(other)}</details>"
     )
 
@@ -159,7 +210,9 @@ def _reference_words(other: Row | None) -> str:
     if other is None:
         return ""
     seeds = f"{other['seeds']} seed{'s' if other['seeds'] != 1 else ''}"
-    return f"<p class='quiet'>Reference collection, {seeds}: {_text(other['answer'])}, {_text(_effect(other))}.</p>"
+    return (
+        f"<p class='quiet'>Reference collection, {seeds}: {_text(other['answer'])}, {_text(effect_words(other))}.</p>"
+    )
 
 
 def _words(row: Row) -> str:
@@ -173,11 +226,14 @@ def _counts(row: Row) -> str:
     facts = [f"{name}: {_value(row[field])}" for name, field in named if row.get(field) is not None]
     if row.get("mde") is not None:
         facts.append(f"smallest effect this data could show: {_value(row['mde'])}")
+    if row.get("p") is not None:
+        facts.append(f"p {chance(row['p'])}")
+    if row.get("holm") is not None and row["answer"] != "undecided":
+        facts.append(survival(row))
     return f"<p class='quiet'>{_text(' · '.join(facts))}</p>" if facts else ""
 
 
-def _beside(row: Row, known: dict[tuple[str, str, str], Row]) -> str:
-    other = known.get(_key(row))
+def _reference_chip(other: Row | None) -> str:
     if other is None:
         return ""
     seeds = f" ({other['seeds']} seeds)" if other.get("seeds") else ""
@@ -188,13 +244,6 @@ def _key(row: Row) -> tuple[str, str, str]:
     return (row["claim"], row["part"], row["setting"])
 
 
-def _effect(row: Row) -> str:
-    if row.get("effect") is None:
-        return "no number: rows are missing"
-    spread = "" if row.get("low") is None else f" [{_value(row['low'], '+')}, {_value(row['high'], '+')}]"
-    return f"{_value(row['effect'], '+')}{spread} {row.get('unit') or ''}".strip()
-
-
 def _value(value: float, sign: str = "") -> str:
     exact = isinstance(value, int) or abs(value) >= 1000
     return (
@@ -203,11 +252,7 @@ def _value(value: float, sign: str = "") -> str:
 
 
 def _word(count: int) -> str:
-    return _NUMBERS[count] if count < len(_NUMBERS) else amount(count)
-
-
-def _id(row: Row) -> str:
-    return "claim-" + "".join(c if c.isalnum() else "-" for c in str(row["claim"]).lower())
+    return _NUMBERS[count] if count < len(_NUMBERS) else str(count)
 
 
 def _text(value: object) -> str:

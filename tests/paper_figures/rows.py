@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import runpy
 import sys
 from pathlib import Path
 
@@ -50,6 +51,7 @@ def write_tables(folder: Path, scale: Scale) -> tuple[Path, Path]:
         "curves": _curves(scale, rng), "tradeoff": _tradeoff(scale, rng), "spectra": _spectra(scale, rng),
         "spectrum_lines": _spectrum_lines(), "diversity": _diversity(scale), "verdicts": verdicts(),
     }  # fmt: skip
+    tables |= runpy.run_path(str(Path(__file__).with_name("sweep_rows.py")))["tables"](scale)
     for name, rows in tables.items():
         write_table(analysis / scale.name / f"{name}.jsonl", rows)
     write_rows(results / scale.name / "runs.jsonl", _runs(scale))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -11,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from paper_figures import __main__ as command
-from paper_figures import style
+from paper_figures import catalogue, style
 
-STEMS = ("fig1_learning", "fig2_forgetting", "fig3_tradeoff", "fig5_diversity", "fig6_spectra")
 ROOT = Path(__file__).parents[2]
 
 
@@ -27,37 +27,71 @@ def ask(study, monkeypatch, tmp_path):
     return lambda *extra: command.main([*fixed, *extra])
 
 
-def test_everything_is_written_under_the_papers_names(ask, tmp_path):
+def test_every_figure_is_written_under_its_name_with_a_sidecar(ask, tmp_path):
     assert ask() == 0
     folder = tmp_path / "out" / "toy"
-    for stem in STEMS:
+    stems = {path.stem for path in folder.glob("*.png")}
+    assert {module.STEM for module in catalogue.FIGURES} - stems == {"figS4_mix"}  # no setting of the mix here
+    for stem in stems:
         assert (folder / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
         assert (folder / f"{stem}.pdf").read_bytes().startswith(b"%PDF")
-    assert (folder / "report.html").read_text().count("data:image/png;base64,") == len(list(folder.glob("*.png")))
+        assert json.loads((folder / f"{stem}.json").read_text())["figure"] == stem
     assert "Code CPT" in (folder / "tables.md").read_text()
+    assert "<html" in (folder / "report.html").read_text()
+    assert ask("--check") == 0
 
 
-def test_only_one_figure_leaves_the_others_alone(ask, tmp_path):
-    assert ask("--only", "fig5") == 0
-    assert {p.name for p in (tmp_path / "out" / "toy").iterdir()} == {"fig5_diversity.png", "fig5_diversity.pdf"}
+def test_one_figure_leaves_the_others_alone(ask, tmp_path):
+    assert ask("fig5") == 0
+    names = {path.name for path in (tmp_path / "out" / "toy").iterdir()}
+    assert names == {f"fig5_diversity.{ending}" for ending in ("png", "pdf", "json")}
 
 
-def test_check_writes_nothing_and_accepts_a_complete_study(ask, tmp_path, capsys):
-    assert ask("--check", "--only", "fig1") == 0
+def test_an_unknown_figure_is_one_line_that_lists_the_known(ask, capsys):
+    assert ask("fig12") == 2
+    assert "fig1_learning" in capsys.readouterr().err
+
+
+def test_check_finds_a_changed_row_and_names_figure_table_and_command(ask, study, capsys):
+    assert ask("fig5") == 0
+    path = study.analysis / "toy" / "diversity.jsonl"
+    path.write_text(path.read_text().replace('"problems": 60', '"problems": 61', 1))
+    assert ask("fig5", "--check") == 1
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert line.startswith("fig5_diversity: diversity.jsonl has changed")
+    assert "`python -m paper_figures fig5_diversity --scale pocket`" in line
+
+
+def test_check_draws_nothing_and_misses_a_figure_that_is_not_there(ask, tmp_path, capsys):
+    assert ask("fig5", "--check") == 1
     assert not (tmp_path / "out").exists()
-    assert "complete" in capsys.readouterr().out
+    assert "fig5_diversity.json and fig5_diversity.png missing, from diversity.jsonl" in capsys.readouterr().err
+    assert ask("fig5") == 0
+    assert ask("fig5", "--check") == 0
+    (tmp_path / "out" / "toy" / "fig5_diversity.png").unlink()
+    assert ask("fig5", "--check") == 1
 
 
-def test_check_fails_on_one_missing_cell_and_names_it(ask, study, capsys):
-    path = study.analysis / "toy" / "curves.jsonl"
-    kept = [
-        line
-        for line in path.read_text().splitlines()
-        if not ('"ift_code", "arm": "r1"' in line and '"length": 2.0' in line)
-    ]
+def test_check_does_not_look_at_the_picture(ask, tmp_path):
+    assert ask("fig5") == 0
+    (tmp_path / "out" / "toy" / "fig5_diversity.png").write_bytes(b"drawn by another matplotlib")
+    assert ask("fig5", "--check") == 0
+
+
+def test_an_absent_table_is_one_line_and_the_rest_is_drawn(ask, study, capsys, tmp_path):
+    (study.analysis / "toy" / "intruder_scaling.jsonl").unlink()
+    assert ask("intruder_scaling") == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "intruder_scaling" in line]
+    assert len(lines) == 1
+    assert "`python analysis/scaling.py --scale pocket`" in lines[0]
+
+
+def test_a_missing_cell_is_named(ask, study, capsys):
+    path = study.analysis / "toy" / "diversity.jsonl"
+    kept = [line for line in path.read_text().splitlines() if '"arm": "r1", "length": 50000.0' not in line]
     path.write_text("\n".join(kept) + "\n")
-    assert ask("--check", "--only", "fig1") == 1
-    assert "fig1: ift_code r1 at 2 epochs" in capsys.readouterr().err
+    assert ask("fig5") == 0
+    assert "fig5_diversity: cpt_code r1 at 50k tokens" in capsys.readouterr().err
 
 
 def test_a_folder_without_rows_is_one_line_and_status_2(ask, tmp_path, capsys):
@@ -67,15 +101,15 @@ def test_a_folder_without_rows_is_one_line_and_status_2(ask, tmp_path, capsys):
     assert message.count("\n") == 1
 
 
-def test_drawing_loads_no_torch(study, tmp_path):
+def test_drawing_does_not_load_torch(study, tmp_path):
     program = (
         "import sys, runpy\n"
         "from paper_figures import __main__ as command\n"
         f"toy = runpy.run_path({str(ROOT / 'tests/paper_figures/rows.py')!r})\n"
         "command.scales.load = lambda name: toy['make_scale']()\n"
         f"status = command.main(['--analysis', {str(study.analysis)!r}, '--results', {str(study.results)!r},"
-        f" '--out', {str(tmp_path)!r}, '--only', 'fig1'])\n"
-        "sys.exit(status or 'torch' in sys.modules)"
+        f" '--out', {str(tmp_path)!r}, 'fig1'])\n"
+        "sys.exit(status or ('torch' in sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],

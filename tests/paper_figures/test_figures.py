@@ -27,6 +27,11 @@ def with_table(inputs, **tables):
     return dataclasses.replace(inputs, tables=inputs.tables | tables)
 
 
+def drawn(module, inputs):
+    """The figures of a module, by stem."""
+    return {stem: picture.draw() for stem, picture in module.pictures(inputs).items()}
+
+
 def drawn_line(axes, colour):
     """The one line of several points in that colour (whiskers have two points and no marker)."""
     found = [
@@ -37,7 +42,7 @@ def drawn_line(axes, colour):
 
 
 def test_figure_1_draws_exactly_the_values_of_its_rows(study):
-    figure = fig1_learning.draw(study.inputs)["fig1_learning"]
+    figure = drawn(fig1_learning, study.inputs)["fig1_learning"]
     assert [axes.get_title(loc="left")[3:] for axes in figure.axes] == [s.title for _, s in study.scale.settings]
     for axes, (name, setting) in zip(figure.axes, study.scale.settings, strict=True):
         for arm in table.arms(study.scale):
@@ -64,7 +69,7 @@ def test_intervals_are_drawn_from_low_to_high_and_only_where_a_row_has_one(study
 
 
 def test_the_base_is_the_dashed_line_at_its_value(study):
-    for axes in fig2_forgetting.draw(study.inputs)["fig2_forgetting"].axes:
+    for axes in drawn(fig2_forgetting, study.inputs)["fig2_forgetting"].axes:
         dashed = [line for line in axes.lines if line.get_linestyle() == "--"]
         assert [line.get_ydata()[0] for line in dashed] == [0.85]
 
@@ -74,7 +79,7 @@ def test_a_missing_cell_is_named_and_not_drawn(study):
     curves = [row for row in study.inputs.tables["curves"] if not gone.items() <= row.items()]
     inputs = with_table(study.inputs, curves=curves)
     assert fig1_learning.missing(inputs) == ["cpt_math r4 at 100k tokens"]
-    line = drawn_line(fig1_learning.draw(inputs)["fig1_learning"].axes[1], style.colour("r4", study.scale.ranks))
+    line = drawn_line(drawn(fig1_learning, inputs)["fig1_learning"].axes[1], style.colour("r4", study.scale.ranks))
     assert [math.isnan(y) for y in line.get_ydata()] == [False, True, False, False]  # broken, not bridged
 
 
@@ -90,7 +95,7 @@ def test_diversity_expects_rows_only_where_programs_are_written(study):
 
 
 def test_the_tradeoff_shows_every_point_hollow_if_it_was_swept(study):
-    axes = fig3_tradeoff.draw(study.inputs)["fig3_tradeoff"].axes[0]
+    axes = drawn(fig3_tradeoff, study.inputs)["fig3_tradeoff"].axes[0]
     rows = table.select(study.inputs.tables["tradeoff"], study="cpt_code")
     points = {tuple(mark.get_offsets()[0]): len(mark.get_facecolor()) for mark in axes.collections}
     assert set(points) == {(row["forgetting"], row["learning"]) for row in rows}
@@ -99,7 +104,7 @@ def test_the_tradeoff_shows_every_point_hollow_if_it_was_swept(study):
 
 
 def test_the_front_joins_exactly_the_points_marked_in_the_rows(study):
-    axes = fig3_tradeoff.draw(study.inputs)["fig3_tradeoff"].axes[0]
+    axes = drawn(fig3_tradeoff, study.inputs)["fig3_tradeoff"].axes[0]
     steps = [line for line in axes.lines if line.get_drawstyle() == "steps-pre"]
     front = [row for row in table.select(study.inputs.tables["tradeoff"], study="cpt_code") if row["on_front"]]
     assert len(steps) == 1
@@ -107,13 +112,13 @@ def test_the_front_joins_exactly_the_points_marked_in_the_rows(study):
 
 
 def test_losing_to_the_loss_axis_is_drawn_to_the_left(study):
-    axes = fig3_tradeoff.draw(study.inputs)["fig3_tradeoff_loss"].axes[0]
+    axes = drawn(fig3_tradeoff, study.inputs)["fig3_tradeoff_loss"].axes[0]
     assert axes.xaxis_inverted()
 
 
 def test_spectra_stand_beside_the_noise_of_their_shape_and_the_lora_ranks(study):
     panel = next(
-        a for a in fig6_spectra.draw(study.inputs)["fig6_spectra"].axes if a.get_title(loc="left").startswith("up")
+        a for a in drawn(fig6_spectra, study.inputs)["fig6_spectra"].axes if a.get_title(loc="left").startswith("up")
     )
     heights = {line.get_linestyle(): [] for line in panel.lines}
     for line in panel.lines:
@@ -125,16 +130,16 @@ def test_spectra_stand_beside_the_noise_of_their_shape_and_the_lora_ranks(study)
 
 
 def test_a_rank_lost_in_rounding_has_a_hollow_mark(study):
-    panel = fig6_spectra.draw(study.inputs)["fig6_spectra"].axes[0]
+    panel = drawn(fig6_spectra, study.inputs)["fig6_spectra"].axes[0]
     faces = [[to_hex(face) for face in marks.get_facecolor()] for marks in panel.collections]
     assert [row.count(style.PAPER) for row in faces] == [1, 0, 0, 0]  # earliest checkpoint, first layer
     assert faces[0][0] == style.PAPER
 
 
 def test_a_whole_spectrum_is_drawn_value_for_value(study):
-    left, right = figS7_spectrum.draw(study.inputs)["figS7_spectrum"].axes
-    drawn = {tuple(line.get_ydata()) for line in left.lines}
-    assert {tuple(row["singular"]) for row in study.inputs.tables["spectrum_lines"]} <= drawn
+    left, right = drawn(figS7_spectrum, study.inputs)["figS7_spectrum"].axes
+    heights = {tuple(line.get_ydata()) for line in left.lines}
+    assert {tuple(row["singular"]) for row in study.inputs.tables["spectrum_lines"]} <= heights
     assert figS7_spectrum.shares([2.0, 1.0, 1.0]) == pytest.approx([4 / 6, 5 / 6, 1.0])
     assert all(line.get_ydata()[-1] == pytest.approx(1.0) for line in right.lines if line.get_linestyle() != ":")
 
@@ -164,13 +169,13 @@ def test_any_number_of_settings_gets_a_panel_each(study, count):
 
 
 def test_the_same_rows_give_the_same_bytes(study):
-    once, again = (style.png(fig1_learning.draw(study.inputs)["fig1_learning"]) for _ in range(2))
+    once, again = (style.png(drawn(fig1_learning, study.inputs)["fig1_learning"]) for _ in range(2))
     assert once == again
-    assert Image.open(io.BytesIO(once)).size[0] == round(9.6 * style.DPI)
+    assert Image.open(io.BytesIO(once)).size[0] == round(style.PAGE * style.DPI)
 
 
 def test_a_study_with_nothing_to_draw_draws_nothing_and_misses_everything(study):
     inputs = with_table(study.inputs, **{name: [] for name in study.inputs.tables})
     for module in (fig1_learning, fig2_forgetting, fig3_tradeoff, fig5_diversity, fig6_spectra, figS7_spectrum):
-        assert module.draw(inputs) == {}
+        assert module.pictures(inputs) == {}
     assert len(fig1_learning.missing(inputs)) == 4 * (4 + 4 + 3 + 3)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import json
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from paper_figures import report, verdict_cards
+from paper_figures import charts, inline, report, run_table, verdict_cards, verdict_table
 
-VOID = {"meta", "img", "rect", "line", "circle", "br"}
+VOID = {"meta", "img", "rect", "line", "circle", "br", "link", "input"}
+DOT = Image.new("RGB", (4, 3), "white")
 
 
 class Balance(HTMLParser):
@@ -47,16 +52,35 @@ def parsed(page):
 
 @pytest.fixture
 def page(study):
-    return report.page(study.inputs, pictures={"fig1_learning": b"png"}, missing=[], reference=[])
+    return report.page(study.inputs, pictures={"fig1_learning": png(DOT)}, missing=[], reference=[])
+
+
+def png(picture):
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def rows_of(page):
+    """The rows inside the page: what a browser would read, by scale."""
+    text = re.search(r"<script type='application/json' id='chart-data'>(.*?)</script>", page, re.DOTALL).group(1)
+    return {scale["name"]: scale for scale in json.loads(text)["scales"]}
+
+
+def with_verdicts(study, change):
+    """The study's inputs with `change` made to each verdict row."""
+    rows = [row | change(row) for row in study.inputs.tables["verdicts"]]
+    return dataclasses.replace(study.inputs, tables=study.inputs.tables | {"verdicts": rows})
 
 
 def test_the_page_is_well_formed_and_needs_nothing_from_outside(page):
     checker = parsed(page)
     assert checker.wrong == []
     assert checker.open == []
-    assert all(link.startswith(("#", "data:image/png;base64,")) for link in checker.links)
-    assert "<script" not in page
+    assert all(link == "data:," or link.startswith(("#", "data:image/png;base64,")) for link in checker.links)
+    assert "<script src" not in page and "fetch(" not in page
     assert "@import" not in page and "url(" not in page
+    assert "default-src 'none'" in page
 
 
 def test_every_link_within_the_page_leads_somewhere(page):
@@ -139,6 +163,15 @@ def test_one_seed_is_said_and_three_are_not_doubted(study, page):
     assert "One seed." not in report.page(inputs, pictures={}, missing=[], reference=[])
 
 
+def test_one_seed_among_three_is_counted_and_not_said_of_all(study):
+    first, *others = study.inputs.tables["verdicts"]
+    mixed = [first | {"covers": "items", "part": "x", "effect": 0.1}, *(r | {"covers": "both"} for r in others)]
+    inputs = dataclasses.replace(study.inputs, tables=study.inputs.tables | {"verdicts": mixed})
+    page = report.page(inputs, pictures={}, missing=[], reference=[])
+    assert "One seed." not in page
+    assert re.search(r"1 of \d+ comparisons rest on one seed", page)
+
+
 def test_every_run_is_listed_with_its_digest_rate_and_time(study, page):
     text = parsed(page).text
     assert text.count("3fa9c1e2") == len(study.inputs.runs)
@@ -154,7 +187,7 @@ def test_a_verdict_without_a_number_says_so(study):
     inputs = dataclasses.replace(study.inputs, tables=study.inputs.tables | {"verdicts": bare})
     page = report.page(inputs, pictures={}, missing=[], reference=[])
     assert "no number" in page
-    assert "<svg" not in page
+    assert "<svg class='effect" not in page
 
 
 def test_swept_runs_name_the_command_that_sweeps(study):
@@ -165,3 +198,96 @@ def test_swept_runs_name_the_command_that_sweeps(study):
     page = report.page(swept, pictures={}, missing=[], reference=[])
     assert "python -m experiments run learning_rates --scale toy" in page
     assert "57 training runs, 1 seed ·" in page  # the sweep's own seed is not one of the study's
+
+
+def test_the_charts_hold_every_row_with_its_rate_and_run(study, page):
+    toy = rows_of(page)["toy"]
+    assert len(toy["curves"]["rows"]) == len(study.inputs.tables["curves"])
+    assert len(toy["tradeoff"]["rows"]) == len(study.inputs.tables["tradeoff"])
+    curves = [dict(zip(toy["curves"]["columns"], row, strict=True)) for row in toy["curves"]["rows"]]
+    source = study.inputs.tables["curves"][0]
+    assert curves[0]["value"] == pytest.approx(source["value"], rel=1e-5)
+    assert (curves[0]["arm"], curves[0]["lr"], curves[0]["run"]) == ("r1", 3e-3, "cpt_code/lora-r1-all-lr1e-3-50000-s0")
+
+
+def test_seeds_of_a_point_are_one_name_and_other_studies_are_no_part_of_it(study):
+    first = study.inputs.runs[0]
+    second = dataclasses.replace(first, run=first.run.replace("-s0", "-s1"), seed=1)
+    trunk = dataclasses.replace(first, run="cpt_code/trunk-s0", trunk=True)
+    adamw = dataclasses.replace(first, run="cpt_code/adamw-s0", variant="adamw")
+    inputs = dataclasses.replace(study.inputs, runs=[*study.inputs.runs, second, trunk, adamw])
+    found = charts.data(inputs)["curves"]
+    place = found["columns"].index("run")
+    assert found["rows"][0][place] == f"{first.run}, -s1"
+
+
+def test_rows_cannot_end_the_script_they_stand_in(study):
+    row = study.inputs.tables["curves"][0] | {"metric": "</script><b>&<!--"}
+    inputs = dataclasses.replace(study.inputs, tables=study.inputs.tables | {"curves": [row]})
+    page = report.page(inputs, pictures={}, missing=[], reference=[])
+    assert page.count("</script>") == 4  # The data and three scripts.
+    assert rows_of(page)["toy"]["curves"]["rows"][0][4] == "</script><b>&<!--"
+    assert parsed(page).wrong == []
+
+
+def test_a_scale_without_curves_has_no_charts(study):
+    bare = dataclasses.replace(study.inputs, tables=study.inputs.tables | {"curves": [], "tradeoff": []})
+    assert charts.section(bare) == ""
+    assert "href='#explore'" not in report.page(bare, pictures={}, missing=[], reference=[])
+
+
+def test_other_scales_stand_beside_with_anchors_of_their_own(study):
+    other = dataclasses.replace(study.inputs, scale=dataclasses.replace(study.scale, name="printed"), runs=[])
+    page = report.page(study.inputs, pictures={}, missing=[], reference=[], others=[other])
+    names = re.findall(r" id='([^']*)'", page)
+    assert len(names) == len(set(names))
+    assert list(rows_of(page)) == ["toy", "printed"]
+    assert "overall, printed" in page
+    assert "The same claims, scale “printed”" in page
+    assert "printed/curves.jsonl" in page
+
+
+def test_the_matrix_has_a_sign_for_every_comparison_and_claims_of_others_apart(study):
+    inputs = with_verdicts(study, lambda row: {"family": "follow-up" if row["claim"] == "C8" else "paper"})
+    drawn = verdict_table.matrix(inputs, {"cpt_code": "Code CPT"})
+    parts = [row for row in inputs.tables["verdicts"] if row["part"] != "overall"]
+    assert drawn.count("class='sign ") == len(parts)
+    assert sum(kind in drawn for kind in ("Claims of the paper", "Claims of the follow-ups")) == 2
+    assert drawn.index("Claims of the follow-ups") > drawn.index(">C7<")
+    assert verdict_cards.headline(inputs.tables["verdicts"]) == (
+        "Of the five claims of the paper asked, two hold, one does not hold and two stay undecided. "
+        "Of the one claim of its follow-ups asked, one holds."
+    )
+
+
+def test_answers_that_many_comparisons_make_doubtful_are_marked(study):
+    inputs = with_verdicts(study, lambda row: {"p": 0.0004, "holm": row["claim"] != "C1", "family": "paper"})
+    verdicts = inputs.tables["verdicts"]
+    held = [row for row in verdicts if row["answer"] != "undecided" and row["part"] != "overall"]
+    doubtful = [row for row in held if row["claim"] == "C1"]
+    assert verdict_table.matrix(inputs, {}).count("unsure") == len(doubtful) > 0
+    words = verdict_table.legend(verdicts)
+    assert f"of the {len(held)} with an answer, {len(held) - len(doubtful)} stand after Holm" in words
+    page = report.page(inputs, pictures={}, missing=[], reference=[])
+    assert "does not stand after Holm" in page and "p &lt; 0.001" in page
+
+
+def test_a_picture_in_the_page_is_smaller_and_looks_the_same():
+    ramp = np.linspace(0, 255, 400).astype(np.uint8)
+    drawn = np.stack(
+        [np.tile(ramp, (300, 1)), np.full((300, 400), 90, np.uint8), np.tile(ramp[::-1], (300, 1))], axis=2
+    )
+    noisy = drawn + np.random.default_rng(0).integers(0, 3, drawn.shape, dtype=np.uint8)
+    full = png(Image.fromarray(noisy))
+    small = inline.smaller(full)
+    assert len(small) < len(full) / 2
+    with Image.open(io.BytesIO(small)) as picture:
+        shown = np.asarray(picture.convert("RGB")).astype(int)
+    # A palette of 128 along a ramp of 256: each colour is at most two steps from its neighbour's, plus the noise.
+    assert np.abs(shown - noisy.astype(int)).mean() < 8
+
+
+def test_cells_of_the_run_table_sort_by_number(study):
+    drawn = run_table.markup(study.inputs)
+    assert "data-value='400000.0'>400k tokens<" in drawn
+    assert "data-value='30.0'>30 s<" in drawn

@@ -1,0 +1,72 @@
+"""Figure 4, regularisation: does weight decay or dropout make full fine-tuning forget less? (paper.md 7)
+
+Left the score on the target, right what is left of the base's abilities, against epochs. Full fine-tuning and its
+regularised variants are ink with different dashes; LoRA of the smallest and the largest rank stand beside them.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from paper_figures import lines, style, sweep_lines
+from paper_figures import rows as table
+from paper_figures.picture import Picture
+from paper_figures.rows import Inputs, Row
+from replication.scale import Scale, Setting
+
+STEM = "fig4_regularisation"
+NEEDS = ("sweeps", "curves")
+SWEEP = "regularisation"
+
+
+def pictures(inputs: Inputs) -> dict[str, Picture]:
+    """One figure: a row of two panels per setting that was regularised."""
+    rows, scale = table.select(sweep_lines.of(inputs, SWEEP), arm="full"), inputs.scale
+    if not rows:
+        return {}
+    ends = {f"r{min(scale.ranks)}", f"r{max(scale.ranks)}"}
+    known = {row["study"] for row in rows}
+    beside = [row for row in inputs.tables["curves"] if row["study"] in known and row["arm"] in ends]
+    beside = [row | {"variant": "", "own": True} for row in beside if row["axis"] in ("learning", "forgetting")]
+    return {STEM: Picture({"sweeps": rows, "curves": beside}, partial(draw, [*rows, *beside], scale))}
+
+
+def missing(inputs: Inputs) -> list[str]:
+    """Studies of regularisation without rows."""
+    return sweep_lines.missing(inputs, SWEEP)
+
+
+def draw(rows: list[Row], scale: Scale) -> Figure:
+    """Two panels per setting."""
+    settings = sweep_lines.studies(rows, scale)
+    names = sweep_lines.order(rows)
+    with style.look():
+        figure, panels = style.panels(2 * len(settings), columns=2, height=2.3)
+        for place, axes in enumerate(panels):
+            study, setting = settings[place // 2]
+            axis = ("learning", "forgetting")[place % 2]
+            own = table.select(rows, study=study, axis=axis)
+            _panel(axes, own, scale, setting, names)
+            style.title(axes, place, f"{setting.title}: {axis}")
+            if own:
+                axes.set_ylabel(lines.quantity(axis, setting, own))
+        keys = [
+            style.handle("full", scale.ranks, text=sweep_lines.spoken(name, "full fine-tuning"), place=i)
+            for i, name in enumerate(names)
+        ]
+        others = [arm for arm in sweep_lines.arms(rows, scale) if arm != "full"]
+        style.legend(figure, [*keys, *style.arms([*others, "base"], scale.ranks)])
+        return style.finish(figure)
+
+
+def _panel(axes: Axes, rows: list[Row], scale: Scale, setting: Setting, names: list[str]) -> None:
+    drawn = [("full", name) for name in names] + [(arm, "") for arm in sweep_lines.arms(rows, scale) if arm != "full"]
+    for step, (arm, name) in enumerate(drawn):
+        shift = 2 ** (0.04 * (step - (len(drawn) - 1) / 2))
+        own = table.select(rows, arm=arm, variant=name)
+        sweep_lines.line(axes, own, scale, across="length", place=names.index(name), shift=shift)
+    style.baseline(axes, lines.base(rows))
+    style.length_axis(axes, sorted({row["length"] for row in rows} or setting.lengths), table.unit(setting))
