@@ -24,12 +24,11 @@ NEEDS = ("pass_at_k",)
 
 
 def pictures(inputs: Inputs) -> dict[str, Picture]:
-    """One panel per setting with generated programs."""
+    """One panel per setting with generated programs and sampling: the study's own, and hotter ones that were asked."""
     rows = []
-    for study, setting in inputs.scale.settings:
+    for study, name in _samplings(inputs.tables["pass_at_k"], inputs.scale):
         for arm in ("base", *table.arms(inputs.scale)):
-            # The base is sampled in other ways too (hotter, more often); the runs are not.
-            own = table.select(inputs.tables["pass_at_k"], study=study, arm=arm, eval=setting.target)
+            own = table.select(inputs.tables["pass_at_k"], study=study, arm=arm, eval=name)
             rows += [row for row in own if row["length"] == max(other["length"] for other in own)]
     return {STEM: Picture({"pass_at_k": rows}, partial(draw, rows, inputs.scale))} if rows else {}
 
@@ -44,21 +43,29 @@ def missing(inputs: Inputs) -> list[str]:
 
 def draw(rows: list[Row], scale: Scale) -> Figure:
     """A line per arm with its interval as a band."""
-    settings = [(study, s) for study, s in scale.settings if table.select(rows, study=study)]
+    asked, titles = _samplings(rows, scale), {study: setting.title for study, setting in scale.settings}
     with style.look():
-        figure, panels = style.panels(len(settings), columns=min(2, len(settings)), height=2.3)
-        for place, (axes, (study, setting)) in enumerate(zip(panels, settings, strict=True)):
-            own = table.select(rows, study=study)
+        figure, panels = style.panels(len(asked), columns=min(2, len(asked)), height=2.3)
+        for place, (axes, (study, name)) in enumerate(zip(panels, asked, strict=True)):
+            own = table.select(rows, study=study, eval=name)
             for arm in ("base", *table.arms(scale)):
                 _line(axes, sorted(table.select(own, arm=arm), key=lambda row: row["k"]), scale)
             _ticks(axes, sorted({row["k"] for row in own}))
             first = own[0]
-            style.title(axes, place, setting.title)
-            axes.set_xlabel(f"k, of {first['samples']} samples at T={number(first['temperature'])}")
-            axes.set_ylabel(f"{first['eval'].replace('_', ' ')} (pass@k)")
+            style.title(axes, place, f"{titles[study]}, T={number(first['temperature'])}")
+            axes.set_xlabel(f"k, of {first['samples']} samples")
+            axes.set_ylabel(f"{name.replace('_', ' ')} (pass@k)")
         arms = [arm for arm in table.arms(scale)[::-1] if table.select(rows, arm=arm)]
         style.legend(figure, style.arms([*arms, "base"], scale.ranks))
         return style.finish(figure)
+
+
+def _samplings(rows: list[Row], scale: Scale) -> list[tuple[str, str]]:
+    """Settings and evals that tuned models were asked, coolest first: the base alone is sampled in more ways."""
+    order = [study for study, _ in scale.settings]
+    found = {(row["temperature"], row["study"], row["eval"]) for row in rows if row["arm"] != "base"}
+    listed = sorted((temperature, order.index(study), name) for temperature, study, name in found if study in order)
+    return [(order[place], name) for _, place, name in listed]
 
 
 def _line(axes: Axes, rows: list[Row], scale: Scale) -> None:
