@@ -247,9 +247,9 @@ def table(listed: Sequence[rows.Row]) -> str:
 
 def main() -> None:
     """Measure the ranks by optimiser and print them."""
-    places = command.places(__doc__)
+    places = command.with_checkpoints(command.parser(__doc__).parse_args())
     print(write(grid.load(places.scale, places.results), places))
-    print(table(rows.read(places.out / "artefact.jsonl")))
+    command.show(places.out / "artefact.jsonl", table)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +28,12 @@ def key(what: str, tensors: tuple[torch.Tensor, ...]) -> str:
 
 
 def load(folder: Path, name: str) -> dict[str, np.ndarray] | None:
-    """The arrays kept under a name, or None."""
+    """The arrays kept under a name, or None; a file cut short (by a full disk, say) counts as none."""
     try:
-        with np.load(_place(folder, name)) as content:
+        # Opened here, so that it is closed even where numpy cannot make a table of contents of it.
+        with _place(folder, name).open("rb") as file, np.load(file) as content:
             return dict(content)
-    except FileNotFoundError:
+    except (FileNotFoundError, EOFError, ValueError, zipfile.BadZipFile):
         return None
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -186,9 +186,18 @@ def _correlated(quantity: str, setting: str, blocks: Sequence[Block]) -> rows.Ro
         for s in range(blocks[0].gaps.shape[1])
     ]
     counts = [block.gaps.shape[2] for block in blocks]
-    made = correlation.estimate(statistic, counts, by_seed, rng=np.random.default_rng(SEED))
+    made = _over_cells(correlation.estimate(statistic, counts, by_seed, rng=np.random.default_rng(SEED)), len(loads))
     words = f"rank correlation of the load (dataset bits / 2 bits a parameter) with the gap to full, {len(loads)} cells"
     return effects.row(quantity, setting, words, made)
+
+
+def _over_cells(est: Estimate, cells: int) -> Estimate:
+    """The estimate with what other ranks and lengths might have given: (1 - rho^2)^2 / (cells - 1) more variance."""
+    more = (1 - est.value**2) ** 2 / (cells - 1)
+    half = math.sqrt((est.high - est.low) ** 2 / 4 + 1.96**2 * more)
+    stderr = math.sqrt(est.stderr**2 + more)
+    low, high = max(est.value - half, -1.0), min(est.value + half, 1.0)
+    return replace(est, low=low, high=high, stderr=stderr, mde=half + 0.84 * stderr, item_error=0.0, seed_error=0.0)
 
 
 def write(tables: grid.Tables, where: command.Places) -> list[grid.Missing]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis import rows
 from experiments import scales
 from replication.scale import Scale
 
@@ -28,7 +29,12 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made.add_argument("--scale", default="pocket", help="name of a scale, or a Python file that holds one")
     made.add_argument("--results", type=Path, help="collected tables (default RUNS/results, else experiments/results)")
     made.add_argument("--runs", type=Path, default=Path("runs"), help="run directories, for the spectra")
-    made.add_argument("--out", type=Path, help="where rows are written (default RUNS/analysis, else analysis/results)")
+    made.add_argument(
+        "--out",
+        type=Path,
+        help="where rows are written (default RUNS/analysis; analysis/results where --results is not given and "
+        "RUNS/results is not there)",
+    )
     return made
 
 
@@ -50,11 +56,30 @@ def run(main: Callable[[], None]) -> None:
 def resolve(args: argparse.Namespace) -> Places:
     """The places that parsed options stand for.
 
-    Where `make study` has left tables of one's own, they are what is meant, and the tracked ones stay untouched.
+    Where `make study` has left tables of one's own, they are what is meant. Tracked rows are written from the tracked
+    tables alone: of tables that are named (--results), rows go to RUNS/analysis unless --out says where.
     """
     scale = scales.load(args.scale)
     own = args.runs / "results"
     mine = (own / scale.name).is_dir()
     results = args.results or (own if mine else Path("experiments/results"))
-    out = args.out or (args.runs / "analysis" if mine else Path("analysis/results"))
+    out = args.out or (args.runs / "analysis" if mine or args.results else Path("analysis/results"))
     return Places(scale, results, args.runs, out / scale.name)
+
+
+def with_checkpoints(args: argparse.Namespace) -> Places:
+    """The places that parsed options stand for, of an analysis that reads checkpoints.
+
+    Raises:
+        ValueError: a scale of printed numbers, which has none.
+    """
+    found = resolve(args)
+    if found.scale.printed:
+        raise ValueError(f"--scale {args.scale} holds printed scores and no runs; there is nothing to analyse here")
+    return found
+
+
+def show(file: Path, table: Callable[[Sequence[rows.Row]], str]) -> None:
+    """Print a table's rows as text, if there is such a table."""
+    if file.is_file():
+        print(table(rows.read(file)))

@@ -25,6 +25,7 @@ from scipy.sparse.linalg import svds
 SMALL = 512  # a whole decomposition of this size takes .2 s
 # A cosine this near to epsilon is equal to it, hence no intruder: fp64 directions are known to about 1e-10.
 TIE = 1e-8
+LOST = 1e-6  # of the largest singular value: what a Gram matrix may lose, with a hundredfold margin
 SEED = 2410_21228
 
 
@@ -36,7 +37,11 @@ def left_vectors(matrix: np.ndarray) -> np.ndarray:
     if exact.shape[0] <= exact.shape[1]:
         return np.linalg.eigh(exact @ exact.T)[1][:, ::-1]
     found = exact @ np.linalg.eigh(exact.T @ exact)[1][:, ::-1]
-    return found / np.linalg.norm(found, axis=0)
+    norms = np.linalg.norm(found, axis=0)
+    # The Gram matrix squares the values: columns below about 1e-8 of the largest are rounding, in any direction.
+    if norms.min() <= LOST * norms.max():
+        return np.linalg.svd(exact, full_matrices=False)[0]
+    return np.linalg.qr(found)[0]
 
 
 def top_left_vectors(matrix: np.ndarray, k: int) -> np.ndarray:

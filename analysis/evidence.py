@@ -64,7 +64,7 @@ def scopes(scale: Scale, part: Part, effects: Sequence[Row] = ()) -> list[Scope]
     """
     if isinstance(part.measure, Measured):
         known = dict(scale.settings)
-        labels = measured.labels(effects, part.measure)
+        labels = measured.labels(effects, part, _settings(scale, part))
         return [Scope(n, known[n].regime, known[n].domain, n) if n in known else Scope(n) for n in labels]
     settings = _settings(scale, part)
     found = [(n, s) for n, s in settings if part.regime in (None, s.regime) and part.domain in (None, s.domain)]

@@ -25,7 +25,7 @@ import numpy as np
 from analysis import directions, effects, grid, rows
 from analysis.correlation import spearman
 from replication.config import number
-from replication.stats import Estimate, combine, contrast
+from replication.stats import Covers, Estimate, combine, contrast
 
 if TYPE_CHECKING:
     from analysis.intruders import Measured
@@ -97,31 +97,38 @@ def _contrasts(name: str, at_end: Sequence[Measured], epsilon: float, k: int) ->
 def _correlations(quantity: str, listed: Sequence[rows.Row], left: str, right: str, sign: float) -> list[rows.Row]:
     """Spearman within each setting, and their mean under "all"."""
     groups: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    seeds: dict[str, int] = {}
     for name in dict.fromkeys(r["study"] for r in listed):
         own = [r for r in listed if r["study"] == name and r[right] is not None]
-        x, y = np.array([float(r[left]) for r in own]), sign * np.array([float(r[right]) for r in own])
-        if len(own) >= 4 and np.ptp(x) > 0 and np.ptp(y) > 0:
-            groups[name] = (x, y)
+        # Seeds of one arm and length are no runs of their own: their mean is.
+        cells: dict[tuple[str, float], list[rows.Row]] = {}
+        for r in own:
+            cells.setdefault((r["arm"], r["length"]), []).append(r)
+        x = np.array([np.mean([float(r[left]) for r in cell]) for cell in cells.values()])
+        y = sign * np.array([np.mean([float(r[right]) for r in cell]) for cell in cells.values()])
+        if len(cells) >= 4 and np.ptp(x) > 0 and np.ptp(y) > 0:
+            groups[name], seeds[name] = (x, y), min(len(cell) for cell in cells.values())
     made = []
     what = {"count": "intruders", "relative": "size of the change"}[left]
     for setting in [*groups, *(["all"] if len(groups) > 1 else [])]:
         chosen = list(groups.values()) if setting == "all" else [groups[setting]]
-        estimate = _resampled(chosen)
+        estimate = _resampled(chosen, min(seeds.values()) if setting == "all" else seeds[setting])
         total = sum(len(x) for x, _ in chosen)
-        words = f"Spearman of {what} with {right.replace('_', ' ')} over {total} LoRA runs"
+        words = f"Spearman of {what} with {right.replace('_', ' ')} over {total} ranks and lengths of LoRA"
         if setting == "all":
             words += f", mean of {len(chosen)} settings"
         made.append(effects.row(quantity, setting, words, estimate))
     return made
 
 
-def _resampled(groups: Sequence[tuple[np.ndarray, np.ndarray]]) -> Estimate:
-    """Mean of the groups' rank correlations, with the spread over resampled runs."""
+def _resampled(groups: Sequence[tuple[np.ndarray, np.ndarray]], seeds: int) -> Estimate:
+    """Mean of the groups' rank correlations, with the spread over resampled ranks and lengths (means of seeds)."""
     rng = np.random.default_rng(SEED)
     value = float(np.mean([spearman(x, y) for x, y in groups]))
     variance = sum(_variance(spearman, x, y, rng) for x, y in groups) / len(groups) ** 2
     found = combine(np.array([value]), item_variance=variance, items=sum(len(x) for x, _ in groups))
-    return changed(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
+    covers: Covers = "items and seeds" if seeds > 1 else "items"
+    return changed(found, low=max(found.low, -1.0), high=min(found.high, 1.0), seeds=seeds, covers=covers)
 
 
 def _variance(

@@ -68,10 +68,11 @@ def pairs(base: Path, tuned: Path) -> Iterator[tuple[Matrix, np.ndarray, np.ndar
     """Every matrix of the base with the tuned one, both fp32; those that an adapter leaves alone are left out.
 
     Raises:
-        ValueError: the two have different matrices.
+        ValueError: the two have different matrices, or matrices of other shapes.
     """
     from analysis import weights
 
+    weights.check_pair(base, tuned)
     places = weights.model(base)
     if is_adapter(tuned):
         factors = weights.adapter(tuned)
@@ -81,8 +82,6 @@ def pairs(base: Path, tuned: Path) -> Iterator[tuple[Matrix, np.ndarray, np.ndar
             yield matrix, before.numpy(), (before + factors.scaling * product).numpy()
         return
     others = weights.model(tuned)
-    if set(places) != set(others):
-        raise ValueError(f"{base} and {tuned} differ in matrices: {sorted(set(places) ^ set(others))[:3]} ...")
     for matrix in sorted(places):
         yield matrix, weights.read(places[matrix]).float().numpy(), weights.read(others[matrix]).float().numpy()
 
@@ -285,10 +284,12 @@ def main() -> None:
     if bool(args.base) != bool(args.tuned):
         options.error("--base and --tuned go together")
     if not args.base:
-        places = command.resolve(args)
+        places = command.with_checkpoints(args)
         print(write(grid.load(places.scale, places.results), places))
-        print(by_arm(rows.read(places.out / "intruders.jsonl")))
+        command.show(places.out / "intruders.jsonl", by_arm)
         return
+    if importlib.util.find_spec("torch") is None:
+        options.error("a pair needs torch; install it, or run `make study`, which does")
     from analysis import weights
 
     base, tuned = weights.folder(args.base), weights.folder(args.tuned)

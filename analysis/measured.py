@@ -1,7 +1,8 @@
 """Named estimates of other analyses, looked up for the claims that refer to them (`comparisons.Measured`).
 
 They lie in the tables `*_effects.jsonl` beside the other analysis rows. One that is not there is missing, with the
-command that makes it, and its claim undecided. Where settings have rows of their own these count, not their mean.
+command that makes it, and its claim undecided. Where one setting has a row of its own, every setting that the part is
+about is asked for one: an estimate that could not be made is missing, not left out.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from dataclasses import fields, replace
 
 from analysis import grid
 from analysis.rows import Row
-from experiments.comparisons import Measured
+from experiments.comparisons import Measured, Part
+from replication.scale import Setting
 from replication.stats import Estimate
 
 ALL = "all"
@@ -22,24 +24,26 @@ COMMANDS = (
     ("change_", "python analysis/intruders.py"),
     ("artefact_", "python analysis/artefact.py"),
     ("capacity_", "python analysis/capacity.py"),
+    ("unique_", "python analysis/texts.py"),
     ("slower", "python analysis/throughput.py"),
     ("memory_", "python -m replication.benchmark_batch and python analysis/throughput.py"),
     ("l", "python analysis/sweeps.py"),
 )
 
 
-def labels(effects: Sequence[Row], measure: Measured) -> list[str]:
-    """The settings that have an estimate of their own, else "all"."""
-    own = [row["setting"] for row in effects if row["quantity"] == measure.quantity and row["setting"] != ALL]
-    return list(dict.fromkeys(own)) or [ALL]
+def labels(effects: Sequence[Row], part: Part, settings: Sequence[tuple[str, Setting]]) -> list[str]:
+    """The settings that a part is asked in, where any has an estimate of its own; else "all"."""
+    assert isinstance(part.measure, Measured)
+    own = [row for row in effects if row["quantity"] == part.measure.quantity and row["setting"] != ALL]
+    if part.measure.pooled or not own:
+        return [ALL]
+    return [n for n, s in settings if part.regime in (None, s.regime) and part.domain in (None, s.domain)]
 
 
 def find(tables: grid.Tables, measure: Measured, label: str) -> list[tuple[str, Estimate]]:
-    """The estimates of one setting with their words, less the reference; of every setting that has one for "all"."""
-    wanted = labels(tables.effects, measure) if label == ALL else [label]
-    rows = [r for r in tables.effects if r["quantity"] == measure.quantity and r["setting"] in wanted]
-    prefix = label == ALL and len(rows) > 1
-    return [(f"{r['setting']}: {r['words']}" if prefix else r["words"], _less(r, measure.reference)) for r in rows]
+    """The estimates of one setting, or over all, with their words, less the reference."""
+    rows = [r for r in tables.effects if (r["quantity"], r["setting"]) == (measure.quantity, label)]
+    return [(r["words"], _less(r, measure.reference)) for r in rows]
 
 
 def absent(tables: grid.Tables, measure: Measured, label: str) -> grid.Missing:

@@ -11,8 +11,8 @@ optimum recomputed in each draw. A sweep at one seed has an interval over docume
 
     lr_ratio_<arm>     log10 of the LoRA optimum over that of full fine-tuning; `lr_ratio_high` is the highest rank's,
                        `lr_ratio_mean` the mean over ranks ("LoRA Without Regret": about 1 at every rank)
-    lr_rank_spread     log2 of the lowest rank's optimum over the highest rank's. There below 1, with the same alpha
-                       and so a scale alpha / r that falls with rank; here alpha = 2 r, the scale is 2 at every rank
+    lr_rank_spread     log2 of the optimum of the lowest rank from 4 on over the highest rank's. There below 1, with the
+                       same alpha and so a scale alpha / r that falls with rank; here alpha = 2 r: 2 at every rank
     lr_sensitivity     rise of the target loss at half the best rate, mean over LoRA arms minus full
     lora_monotone      target score at the highest rate that trained minus that at the rate before, mean over LoRA arms
                        (the paper: it rises up to divergence); a rate trained if the target loss is below the base's
@@ -35,6 +35,7 @@ from replication.stats import Estimate, bootstrap_variance, combine, contrast
 
 DRAWS = 400  # relative error of the variance .07
 SEED = 20260501
+LOWEST = 4  # the rank from which "LoRA Without Regret" finds the best rate to be the same
 Terms = tuple[tuple[float, str], ...]  # weights and arms
 Weighed = Callable[[np.ndarray], np.ndarray]
 
@@ -161,7 +162,11 @@ def effects(tables: grid.Tables) -> tuple[list[Row], list[grid.Missing]]:
 
 def _of_setting(tables: grid.Tables, setting: Setting, found: Swept) -> tuple[list[Row], list[grid.Missing]]:
     loras = sorted((a for a in found.arms if a != "full"), key=lambda a: grid.rank_of(a) or 0)
-    low, high = loras[0], loras[-1]
+    absent = [arm for arm in grid.arms(tables.scale) if arm not in found.arms]
+    if absent:
+        return [], [grid.Missing(found.study, arm, 0.0, None, "a sweep over its rates") for arm in absent]
+    # "LoRA Without Regret" leaves rank 1 out: its best rate is lower.
+    low, high = next((a for a in loras if (grid.rank_of(a) or 0) >= LOWEST), loras[-1]), loras[-1]
     wanted: dict[str, Terms] = {f"lr_ratio_{arm}": ((1, arm), (-1, "full")) for arm in loras}
     wanted["lr_ratio_high"] = wanted[f"lr_ratio_{high}"]
     wanted["lr_ratio_mean"] = (*((1 / len(loras), arm) for arm in loras), (-1, "full"))
@@ -269,7 +274,9 @@ def _monotone(tables: grid.Tables, setting: Setting, found: Swept, loras: Sequen
 def _trained(tables: grid.Tables, setting: Setting, found: Swept, arm: str) -> list[float]:
     """The rates of an arm, rising, up to the last whose target loss is below the base's; all if that is unknown."""
     even = np.full(len(found.tokens), 1 / len(found.tokens))
-    rates = sorted({row.lr for name, row in grid.swept(tables, found.study) if name == arm})
+    known = found.arms[arm].rates
+    swept = sorted({row.lr for name, row in grid.swept(tables, found.study) if name == arm})
+    rates = [lr for lr in swept if np.isclose(math.log10(lr), known).any()]
     base = grid.score(tables, grid.base_point(), grid.questions(tables.scale, setting, "target_loss"))
     if base is None:
         return rates

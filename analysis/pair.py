@@ -77,22 +77,27 @@ def of_change(base: Path, tuned: Path) -> list[Work]:
     """What a checkpoint changed, whole or an adapter.
 
     Raises:
-        ValueError: the two have different matrices.
+        ValueError: the two have different matrices, or matrices of other shapes.
     """
+    weights.check_pair(base, tuned)
     if is_adapter(tuned):
-        factors = weights.adapter(tuned)
-        return [
-            Work(matrix, "change", "factors", (factors.a[matrix], factors.b[matrix]), factors.scaling)
-            for matrix in sorted(factors.a)
-        ]
+        return of_factors(tuned)
     places, others = weights.model(base), weights.model(tuned)
-    if set(places) != set(others):
-        raise ValueError(f"{base} and {tuned} differ in matrices: {sorted(set(places) ^ set(others))[:3]} ...")
     return [Work(matrix, "change", "change", (places[matrix], others[matrix])) for matrix in sorted(places)]
+
+
+def of_factors(path: Path) -> list[Work]:
+    """What an adapter changes, which its factors tell without the base."""
+    factors = weights.adapter(path)
+    return [
+        Work(matrix, "change", "factors", (factors.a[matrix], factors.b[matrix]), factors.scaling)
+        for matrix in sorted(factors.a)
+    ]
 
 
 def of_merged(base: Path, tuned: Path) -> list[Work]:
     """The tuned matrices of an adapter: the base plus the product of the factors, in fp32."""
+    weights.check_pair(base, tuned)
     factors, places = weights.adapter(tuned), weights.model(base)
     return [
         Work(matrix, "tuned", "merged", (places[matrix], factors.a[matrix], factors.b[matrix]), factors.scaling)

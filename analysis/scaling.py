@@ -171,7 +171,7 @@ def main() -> None:
     options.add_argument("--factors", type=_factor, nargs="+", default=list(FACTORS), help="default 0 .3 .5 .7 1")
     options.add_argument("--seeds", type=int, nargs="+", help="only these seeds")
     args = options.parse_args()
-    places = command.resolve(args)
+    places = command.with_checkpoints(args)
     tables = grid.load(places.scale, places.results)
     if args.study and args.study not in grid.settings(places.scale):
         options.error(f"no setting {args.study!r}; there are {', '.join(grid.settings(places.scale))}")
@@ -181,7 +181,7 @@ def main() -> None:
         first = f", the first: {left_out[0]}" if left_out else ""
         print(f"{done} models scored; {len(left_out)} runs left out{first}")
     print(write(tables, places, tuple({*FACTORS, *args.factors})))
-    print(scaled.table(rows.read(places.out / "intruder_scaling.jsonl")))
+    command.show(places.out / "intruder_scaling.jsonl", scaled.table)
 
 
 def _factor(text: str) -> float:

@@ -73,12 +73,14 @@ def refuse_unchanged(made: Iterable[rows.Row]) -> None:
 def write(tables: grid.Tables, where: command.Places, kept: Path | None = None) -> str:
     """Write `spectra`, `spectra_steps` and `spectrum_lines` where checkpoints are there; returns what was done.
 
-    Tracked rows are never replaced by none.
+    Rows of runs whose checkpoints are gone are not to be lost: where the table has any, it stays as it is.
     """
     if importlib.util.find_spec("torch") is None:
         return "spectra: skipped, tracked rows kept (torch is not installed)"
     ready, absent = available(tables, where.runs)
-    if not ready:
+    file = where.out / "spectra.jsonl"
+    gone = {row["run"] for row in (rows.read(file) if file.is_file() else [])} - {run.run for _, run, _ in ready}
+    if not ready or gone & {run.run for run in tables.runs}:
         scale = tables.scale.name
         reason = f"; the first: {absent[0]}" if absent and (where.runs / scale).is_dir() else ""
         make = "make study" if scale == "pocket" else f"make study SCALE={scale}"
@@ -89,7 +91,7 @@ def write(tables: grid.Tables, where: command.Places, kept: Path | None = None) 
     from analysis import run_spectra
 
     made = run_spectra.study(tables, where.runs, ready, kept or where.runs / CACHE)
-    rows.write(where.out / "spectra.jsonl", made.spectra)
+    rows.write(file, made.spectra)
     rows.write(where.out / "spectra_steps.jsonl", made.steps)
     rows.write(where.out / "spectrum_lines.jsonl", made.lines)
     left = f"; {len(absent)} runs left out, the first: {absent[0]}" if absent else ""
@@ -186,9 +188,9 @@ def main() -> None:
     if bool(args.base) != bool(args.tuned):
         options.error("--base and --tuned go together")
     if not args.base:
-        places = command.resolve(args)
+        places = command.with_checkpoints(args)
         print(write(grid.load(places.scale, places.results), places, args.cache))
-        print(by_arm(rows.read(places.out / "spectra.jsonl")))
+        command.show(places.out / "spectra.jsonl", by_arm)
         return
     if importlib.util.find_spec("torch") is None:
         options.error("a pair needs torch; install it, or run `make study`, which does")

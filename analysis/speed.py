@@ -113,7 +113,7 @@ def adapter_speed(folder: Path, *, layers: int = LAYERS, shapes: dict[str, tuple
     folder.mkdir(parents=True)
     save_file(tensors, folder / "adapter_model.safetensors")
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": RANK, "lora_alpha": 2 * RANK}))
-    (clock, _), found = _timed(lambda: [pair.row(s, {}) for s in pair.stream(pair.of_change(folder, folder), None)])
+    (clock, _), found = _timed(lambda: [pair.row(s, {}) for s in pair.stream(pair.of_factors(folder), None)])
     assert len(found) == layers * len(shapes)
     return clock
 

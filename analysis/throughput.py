@@ -63,7 +63,9 @@ def _pairs(tables: grid.Tables, studies: Sequence[str], arm: str) -> np.ndarray 
     for study in studies:
         found = {key: row for key, row in grid.cells(tables, study).items() if isinstance(row, RunRow)}
         for length in grid.settings(tables.scale)[study].lengths:
-            seeds = [s for a, n, s in found if (a, n) == (arm, length) and ("full", length, s) in found]
+            both = [s for a, n, s in found if (a, n) == (arm, length) and ("full", length, s) in found]
+            # Seconds are kept to a tenth: 0 is a time too short to be one.
+            seeds = [s for s in both if found[arm, length, s].seconds and found["full", length, s].seconds]
             speeds = {s: (_speed(found[arm, length, s]), _speed(found["full", length, s])) for s in seeds}
             if speeds:
                 columns.append({s: 1 - lora / full for s, (lora, full) in speeds.items()})

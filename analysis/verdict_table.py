@@ -69,6 +69,7 @@ def _notes(parts: Sequence[Row]) -> list[str]:
     firm = [sum(row["holm"] for row in group) for group in (passed, refuted)]
     chance = 0.025 * len(asked)
     lines = [
+        "    ✓ supported, ✗ not supported, ? undecided, . not asked",
         f"    Of {len(parts)} parts {len(asked)} could be asked; were none true, chance would support {chance:.1f}.",
         f"    {len(passed)} are supported, {len(refuted)} refuted; Holm's correction over all leaves "
         f"{firm[0]} and {firm[1]} (~ falls).",

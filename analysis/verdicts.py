@@ -12,6 +12,8 @@ Many comparisons. Intervals are 95 % for each effect by itself, so a true null p
     a claim is supported      if all its parts are: no correction, for the same reason
     a claim is not supported  if a part is refuted that Holm's correction at .05 over the claim's own parts keeps: a
                               claim that is true is called so by chance in at most 5 %
+    one seed                  in a study of several decides no part about training; a study of one seed is about its
+                              runs, and says so
     `holm`                    whether a part's answer survives Holm's correction at .05 over all parts of the matrix
 
 `p` is one-sided for what supports the rule (for "equal" the larger of the two one-sided tests), `p_against` for what
@@ -36,7 +38,7 @@ from analysis import command, evidence, grid, ranks, rows
 from analysis.answers import Answer, answer, detects, p_against, p_support, together
 from analysis.verdict_table import table
 from experiments.claims import CLAIMS
-from experiments.comparisons import Claim, Part, Rule, Spectra
+from experiments.comparisons import Claim, Measured, Part, Rule, Spectra
 from replication.config import number
 from replication.stats import Estimate, holm
 
@@ -57,7 +59,7 @@ def verdicts(
                 found = _effects(tables, spectra, part, scope)
                 ground = evidence.premises(tables, part, scope)
                 missing += [m for effect in [*found, *(p.effect for p in ground)] for m in effect.missing]
-                own.append(_row(claim, part, scope, found, ground))
+                own.append(_row(claim, part, scope, found, ground, lone=_lone(tables, part, found)))
         made += [*own, _overall(claim, own, evidence.unasked(tables.scale, claim, tables.effects))]
     return _corrected(made), missing
 
@@ -76,12 +78,18 @@ def _row(
     scope: evidence.Scope,
     found: Sequence[evidence.Effect],
     ground: Sequence[evidence.Premise] = (),
+    *,
+    lone: bool = False,
 ) -> rows.Row:
-    """The row of one part: its weakest effect stands for all of them. `ground` is what the part presupposes."""
+    """The row of one part: its weakest effect stands for all of them. `ground` is what the part presupposes.
+
+    A `lone` seed among several decides nothing.
+    """
     known = [(e.estimate, e.words) for e in found if e.estimate is not None]
     unmet = [p.otherwise for p in ground if not _holds(p)]
     against = _refuted(part, [e for e, _ in known])
     verdict = _verdict(part, [e for e, _ in known], against, complete=len(known) == len(found), grounded=not unmet)
+    verdict = "undecided" if lone else verdict
     named: rows.Row = {
         "claim": claim.id, "part": part.id, "setting": scope.label, "statement": part.statement, "source": claim.source,
         "family": claim.family, "answer": verdict, "unit": part.unit, "rule": part.rule,
@@ -108,7 +116,17 @@ def _row(
     if unmet:
         absent += " " + " ".join(unmet)
         change = "A study in which that is not so." if verdict == "undecided" else change
+    if lone:
+        absent += " One seed where the study has several: about these runs, not about the method."
+        change = "More seeds."
     return named | numbers | {"evidence": words[:1].upper() + words[1:] + "." + tail + absent, "would_change": change}
+
+
+def _lone(tables: grid.Tables, part: Part, found: Sequence[evidence.Effect]) -> bool:
+    """Whether a part about training rests on one seed in a study of several: no answer about the method."""
+    trained = not isinstance(part.measure, Measured) or part.measure.trained
+    alone = any(e.estimate is not None and e.estimate.covers == "items" for e in found)
+    return trained and alone and len(grid.seeds(tables)) > 1
 
 
 def _verdict(part: Part, known: Sequence[Estimate], against: float, *, complete: bool, grounded: bool) -> Answer:

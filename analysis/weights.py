@@ -16,6 +16,8 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
+from replication.runs import is_adapter
+
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 NAME = re.compile(rf"layers\.(\d+)\..*\b({'|'.join(MODULES)})(\.lora_[AB])?(?:\.default)?\.weight$")
 Matrix = tuple[int, str]  # layer, module
@@ -27,6 +29,7 @@ class Stored:
 
     file: Path
     name: str
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,16 @@ class Adapter:
 
 
 def read(stored: Stored) -> torch.Tensor:
-    """The tensor in its stored dtype."""
+    """The tensor in its stored dtype.
+
+    Raises:
+        ValueError: NaN or infinite weights, of which nothing can be said.
+    """
     with safe_open(stored.file, framework="pt") as content:
-        return content.get_tensor(stored.name)
+        tensor: torch.Tensor = content.get_tensor(stored.name)
+    if not torch.isfinite(tensor).all():
+        raise ValueError(f"{stored.name} in {stored.file} has NaN or infinite weights; it cannot be analysed")
+    return tensor
 
 
 def folder(where: str) -> Path:
@@ -100,6 +110,30 @@ def adapter(path: Path) -> Adapter:
     return Adapter(a, b, rank, scaling)
 
 
+def check_pair(base: Path, tuned: Path) -> None:
+    """Nothing where a checkpoint, whole or an adapter, fits its base.
+
+    Raises:
+        ValueError: the two have different matrices, or one has another shape.
+    """
+    places = model(base)
+    if is_adapter(tuned):
+        factors = adapter(tuned)
+        if unknown := sorted(set(factors.a) - set(places)):
+            raise ValueError(f"{tuned} adapts {len(unknown)} matrices that {base} lacks: {unknown[:3]} ...")
+        inner = {m for m in factors.a if factors.a[m].shape[0] != factors.b[m].shape[1]}
+        if inner:
+            raise ValueError(f"{tuned}: lora_A and lora_B of {min(inner)} have different ranks")
+        shapes: dict[Matrix, tuple[int, ...]] = {m: (factors.b[m].shape[0], factors.a[m].shape[1]) for m in factors.a}
+    else:
+        shapes = {matrix: place.shape for matrix, place in model(tuned).items()}
+        if set(places) != set(shapes):
+            raise ValueError(f"{base} and {tuned} differ in matrices: {sorted(set(places) ^ set(shapes))[:3]} ...")
+    for matrix, shape in sorted(shapes.items()):
+        if shape != places[matrix].shape:
+            raise ValueError(f"{matrix} is {places[matrix].shape} in {base} and {shape} in {tuned}; name its own base")
+
+
 def _places(path: Path) -> dict[tuple[Matrix, str | None], Stored]:
     """Every layer linear (or LoRA factor of one) in a folder's safetensors files."""
     files = sorted(path.glob("*.safetensors"))
@@ -116,7 +150,9 @@ def _places(path: Path) -> dict[tuple[Matrix, str | None], Stored]:
         with safe_open(file, framework="pt") as content:
             for name in content.keys():  # noqa: SIM118
                 if match := NAME.search(name):
-                    found[(int(match[1]), match[2]), match[3]] = Stored(file, name)
+                    found[(int(match[1]), match[2]), match[3]] = Stored(
+                        file, name, tuple(content.get_slice(name).get_shape())
+                    )
     if not found:
         raise ValueError(f"no layer matrices ({', '.join(MODULES)}) in {path}; other architectures are not known here")
     return found

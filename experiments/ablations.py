@@ -20,9 +20,10 @@ SHORT = paper_settings.MODULE_EPOCHS.value
 
 
 def names(scale: Scale) -> dict[str, str]:
-    """The ablations of a scale and the question each asks."""
+    """The ablations of a scale and the question each asks; none of a setting that the scale does not have."""
     titles = {name: setting.title for name, setting in scale.settings}
-    return {name: f"{titles[name.split('.')[0]]}: {GRIDS[_kind(name)][1]}" for name in scale.ablations}
+    asked = [name for name in scale.ablations if sweeps.setting_of(name) in titles]
+    return {name: f"{titles[sweeps.setting_of(name)]}: {GRIDS[_kind(name)][1]}" for name in asked}
 
 
 def runs(name: str, scale: Scale, seed: int) -> list[Run]:

@@ -48,8 +48,8 @@ T2 = Claim(
     (
         Part(
             "same rate at every rank",
-            "The best rates of the lowest and the highest rank are within a factor of two. There alpha is fixed, so "
-            "the scale alpha / r falls with rank; here alpha = 2 r.",
+            "The best rates of the lowest rank from 4 on and the highest are within a factor of two. There alpha is "
+            "fixed, so the scale alpha / r falls with rank; here alpha = 2 r.",
             Measured("lr_rank_spread"),
             "equal",
             DOUBLINGS,
@@ -109,7 +109,7 @@ T4 = Claim(
             "capacity predicts the gap",
             "Over settings and ranks, the gap to full fine-tuning rises with data bits over capacity (rank "
             "correlation).",
-            Measured("capacity_predicts"),
+            Measured("capacity_predicts", pooled=True),
             "greater",
             CORRELATION,
             "rank correlation",
@@ -121,7 +121,7 @@ T4 = Claim(
 
 I1 = Claim(
     "I1",
-    "LoRA writes intruder dimensions, singular vectors unlike any of the base's, where full fine-tuning writes none.",
+    "In instruction tuning LoRA writes more intruder dimensions, singular vectors unlike the base's, than full does.",
     f"{ILLUSION}: section 3",
     (
         Part(
@@ -132,6 +132,18 @@ I1 = Claim(
             INTRUDERS,
             "intruders per matrix",
             "Full fine-tuning with as many.",
+            regime="ift",
+        ),
+        Part(
+            "LoRA above full in CPT",
+            "The same after continued pretraining, of which the follow-up has no runs.",
+            Measured("intruders_lora_above_full"),
+            "greater",
+            INTRUDERS,
+            "intruders per matrix",
+            "Full fine-tuning with as many.",
+            regime="cpt",
+            counts=False,
         ),
         Part(
             "more than its size explains",
@@ -154,7 +166,8 @@ I2 = Claim(
     (
         Part(
             "intruders go with forgetting",
-            "Over LoRA runs of a setting, more intruders go with more forgetting (rank correlation).",
+            "Over LoRA's ranks and lengths, more intruders go with more forgetting (rank correlation); both grow "
+            "with length.",
             Measured("intruders_vs_forgetting"),
             "greater",
             CORRELATION,
@@ -236,6 +249,8 @@ O1 = Claim(
             SIGN_SHARE,
             "share of noise rank",
             "SGD making changes of as high a rank.",
+            regime="cpt",
+            domain="code",
         ),
         Part(
             "LionW above AdamW",
@@ -245,6 +260,8 @@ O1 = Claim(
             SIGN_SHARE,
             "share of noise rank",
             "AdamW making changes of as high a rank.",
+            regime="cpt",
+            domain="code",
             counts=False,
         ),
     ),

@@ -291,6 +291,7 @@ C7 = Claim(
             STRINGS,
             "strings per problem",
             "Full fine-tuning writing as many different strings.",
+            domain="code",
             counts=False,
         ),
     ),

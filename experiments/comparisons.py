@@ -75,12 +75,14 @@ class Spectra:
 class Measured:
     """Decided by a named estimate of another analysis (`*_effects.jsonl`), less `reference`.
 
-    `trained` is False for what does not depend on what a model learnt, such as speed and memory.
+    `trained` is False for what does not depend on what a model learnt, such as speed and memory. `pooled` asks the
+    estimate over all settings in place of one in each.
     """
 
     quantity: str
     reference: float = 0.0
     trained: bool = True
+    pooled: bool = False
 
 
 Measure = Scores | Front | Spectra | Measured

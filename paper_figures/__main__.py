@@ -71,8 +71,10 @@ def _check(folder: Path, drawn: dict[str, dict[str, list[rows.Row]]], inputs: In
 
 
 def _write_tables(folder: Path, used: dict[str, list[rows.Row]], inputs: Inputs) -> None:
-    (folder / "tables.md").write_text(tables.markdown(tables.all_tables(inputs)))
-    (folder / f"{sidecar.SCORES}.json").write_bytes(sidecar.dumps(sidecar.describe(sidecar.SCORES, used, inputs)))
+    made = tables.markdown(tables.all_tables(inputs)).encode()
+    (folder / "tables.md").write_bytes(made)
+    described = sidecar.describe(sidecar.SCORES, used, inputs, result=made)
+    (folder / f"{sidecar.SCORES}.json").write_bytes(sidecar.dumps(described))
 
 
 def _absent(inputs: Inputs, modules: tuple[ModuleType, ...]) -> list[str]:
@@ -112,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
         "--check",
         action="store_true",
         help="draw nothing; compare the digests in the sidecars of the figures and of tables.md with the "
-        "rows, and miss PNG files; report.html is not tracked and not checked",
+        "rows and the PNG files; PDF files and report.html are not tracked and not checked",
     )
     parser.add_argument("--reference", type=Path, help="another analysis folder whose verdicts stand beside")
     return parser

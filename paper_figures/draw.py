@@ -40,7 +40,8 @@ def write(pictures: dict[str, Picture], inputs: Inputs, folder: Path) -> dict[st
     for stem, png, pdf in files(pictures):
         (folder / f"{stem}.png").write_bytes(png)
         (folder / f"{stem}.pdf").write_bytes(pdf)
-        (folder / f"{stem}.json").write_bytes(sidecar.dumps(sidecar.describe(stem, pictures[stem].rows, inputs)))
+        described = sidecar.describe(stem, pictures[stem].rows, inputs, result=png)
+        (folder / f"{stem}.json").write_bytes(sidecar.dumps(described))
         drawn[stem] = png
     return drawn
 

@@ -81,12 +81,18 @@ def read(path: Path) -> list[Row]:
         if not line.strip():
             continue
         try:
-            rows.append(json.loads(line))
+            rows.append(json.loads(line, parse_constant=_no_number))
         except json.JSONDecodeError as error:
             raise ValueError(
                 f"{path}, line {place} is not JSON ({error.msg}); run `python -m analysis` again"
             ) from error
+        except ValueError as error:
+            raise ValueError(f"{path}, line {place}: {error}; run `python -m analysis` again") from None
     return rows
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no measurement")
 
 
 def expected(scale: Scale) -> tuple[str, ...]:

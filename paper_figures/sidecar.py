@@ -2,7 +2,8 @@
 
 `fig1_learning.json` holds the command, the digest of every table that was read and of the rows that were drawn, and
 the commits that trained the runs. Pictures differ from one version of matplotlib to the next, rows do not: the check
-compares digests and looks at no picture.
+draws nothing, and asks of a PNG (or `tables.md`) only whether it is the file that the sidecar was written with. A PDF
+is not tracked and not checked.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from paper_figures.rows import Inputs, Row
 SCORES = "tables"
 
 
-def describe(stem: str, drawn: dict[str, list[Row]], inputs: Inputs) -> dict[str, Any]:
-    """The content of a figure's sidecar; `drawn` has the rows that it shows, by table."""
+def describe(stem: str, drawn: dict[str, list[Row]], inputs: Inputs, *, result: bytes) -> dict[str, Any]:
+    """The content of a figure's sidecar; `drawn` has the rows that it shows, by table, and `result` is its PNG file."""
     known = {name.removesuffix(".jsonl"): (rows, sha) for name, rows, sha in inputs.files}
     return {
         "figure": stem,
@@ -28,6 +29,7 @@ def describe(stem: str, drawn: dict[str, list[Row]], inputs: Inputs) -> dict[str
         "tables": {n: {"rows": known[n][0], "sha256": known[n][1]} for n in sorted(drawn) if n in known},
         "rows_drawn": {name: len(rows) for name, rows in sorted(drawn.items())},
         "rows_drawn_sha256": digest(drawn),
+        "result_sha256": hashlib.sha256(result).hexdigest(),
         "git_sha": sorted({sha for run in inputs.runs for sha in run.git_sha.split(", ")}),
         "versions": {name: importlib.metadata.version(name) for name in ("matplotlib", "numpy", "seaborn")}
         | {"python": platform.python_version()},
@@ -76,7 +78,7 @@ def _one(folder: Path, stem: str, rows: dict[str, list[Row]], inputs: Inputs) ->
         before = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         return [f"{stem}: {path.name} is not JSON ({error.msg}); {redraw}"]
-    now = describe(stem, rows, inputs)
+    now = describe(stem, rows, inputs, result=result.read_bytes())
     lines = [
         f"{stem}: {name}.jsonl has changed since it was drawn; {redraw}"
         for name, table in now["tables"].items()
@@ -84,4 +86,6 @@ def _one(folder: Path, stem: str, rows: dict[str, list[Row]], inputs: Inputs) ->
     ]
     if not lines and before.get("rows_drawn_sha256") != now["rows_drawn_sha256"]:
         lines = [f"{stem}: draws other rows of {', '.join(sorted(rows))}.jsonl than it did; {redraw}"]
+    if not lines and before.get("result_sha256") != now["result_sha256"]:
+        lines = [f"{stem}: {result.name} is not the file that {path.name} was written with; {redraw}"]
     return lines

@@ -33,7 +33,8 @@ items (6,000 studies each, so +-.3 %; tests/replication/test_stats.py repeats th
 With one seed the seed part cannot be known. The interval then covers items alone and says so (`covers`): it is about
 these weights, not about the method. Simulated coverage for the method falls to 75 % when the seeds' spread equals
 1.6 standard errors over items. Published scores without values per item are compared by their standard errors
-(`unpaired`), which is wider still than pairing by whatever the items' difficulty shares.
+(`unpaired`): for a difference of two models on the same items that is wider than pairing, by whatever the items'
+difficulty shares; where weights of equal sign are summed, shared difficulty can make it too narrow.
 
 Scores in a known range get one imaginary item each way (Bonett and Price's adjustment of paired proportions), so
 that a comparison without a single disagreement has a width of about 3 / K and not zero.

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from analysis import rows, spectra
+from analysis import command, rows, spectra
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -100,3 +100,36 @@ def test_bare_spectra_print_the_tracked_rows_without_torch_and_say_what_is_missi
     assert "tracked rows kept" in first and "`make study` makes them" in first
     assert {"cpt_code", "ift_math"} <= {line.split()[0] for line in shown}
     assert tracked.read_bytes() == before
+
+
+def test_rows_of_named_tables_never_go_into_the_tracked_folder(tmp_path: Path) -> None:
+    def out(*given: str) -> Path:
+        return command.places("", ["--runs", str(tmp_path), *given]).out
+
+    assert out() == Path("analysis/results/pocket")
+    assert out("--results", "some/tables") == tmp_path / "analysis" / "pocket"
+    assert out("--results", "some/tables", "--out", "there") == Path("there/pocket")
+    (tmp_path / "results" / "pocket").mkdir(parents=True)
+    assert out() == tmp_path / "analysis" / "pocket"
+
+
+@pytest.mark.parametrize("script", ["spectra", "intruders", "scaling", "artefact"])
+def test_of_printed_scores_there_are_no_checkpoints_and_of_no_rows_no_table(script: str, tmp_path: Path) -> None:
+    done = _python(f"analysis/{script}.py", "--scale", "reported", "--runs", str(tmp_path), "--out", str(tmp_path))
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "nothing to analyse" in done.stderr
+    places = ("--runs", str(tmp_path / "none"), "--out", str(tmp_path / "empty"))
+    done = _python(f"analysis/{script}.py", *places)
+    assert done.returncode == 0, done.stderr
+    assert "skipped, tracked rows kept" in done.stdout and "error" not in done.stderr
+
+
+@pytest.mark.parametrize("script", ["spectra", "intruders"])
+def test_a_pair_without_torch_is_refused_in_words(script: str, tmp_path: Path) -> None:
+    code = (
+        "import importlib.util, runpy, sys; real = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *a: None if name == 'torch' else real(name, *a)\n"
+        f"sys.argv = ['{script}.py', '--base', 'a', '--tuned', 'b']\n"
+        f"runpy.run_module('analysis.{script}', run_name='__main__')"
+    )
+    done = _python("-c", code)
+    assert done.returncode == 2 and "a pair needs torch" in done.stderr and "Traceback" not in done.stderr

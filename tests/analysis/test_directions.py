@@ -124,3 +124,13 @@ def test_the_size_control_has_the_size_and_the_shape_and_no_structure() -> None:
     assert np.linalg.matrix_rank(control) == 30
     again = directions.equal_size(change, np.random.default_rng(0))
     assert np.array_equal(control, again)
+
+
+@pytest.mark.parametrize("rank", [560, 5, 0])
+def test_the_basis_of_a_tall_base_is_orthonormal_whatever_its_rank(rank: int) -> None:
+    rng = np.random.default_rng(0)
+    base = rng.standard_normal((700, rank)) @ rng.standard_normal((rank, 560))
+    found = directions.left_vectors(base)
+    assert np.abs(found.T @ found - np.eye(560)).max() < 1e-10
+    exact = np.linalg.svd(base, full_matrices=False)[0][:, : min(rank, 3)]
+    assert directions.best_cosines(exact, found[:, :3]) == pytest.approx(np.ones(exact.shape[1]), abs=1e-6)

@@ -250,13 +250,16 @@ def test_named_estimates_decide_and_their_absence_names_the_command(plain: grid.
     rows.write(tmp_path / "sweeps_effects.jsonl", [row("ift_code", 1.1), row("cpt_code", 0.5), row("all", 0.8)])
     tables = grid.with_effects(plain, tmp_path)
     assert len(tables.effects) == 3
-    labels = [s.label for s in evidence.scopes(tables.scale, part, tables.effects)]
-    assert labels == ["ift_code", "cpt_code"]  # not their mean as well
-    every = evidence.effects(tables, part, evidence.Scope("all"), np.random.default_rng(0))
-    assert [round(e.estimate.value, 2) for e in every if e.estimate] == [0.1, -0.5]
-    assert [verdicts.answer(e.estimate, part.rule, part.smallest) for e in every if e.estimate] == [
-        "supported", "not supported"
-    ]  # fmt: skip
+    scopes = evidence.scopes(tables.scale, part, tables.effects)
+    # Not their mean as well; and a setting whose estimate could not be made is missing, not left out.
+    assert [scope.label for scope in scopes] == [name for name, _ in tables.scale.settings]
+    found = {s.label: evidence.effects(tables, part, s, np.random.default_rng(0))[0].estimate for s in scopes}
+    known = {label: est for label, est in found.items() if est is not None}
+    # In CPT nothing moved from the base here, so there is nothing to estimate.
+    assert {label: round(est.value, 2) for label, est in known.items()} == {"ift_code": 0.1}
+    assert verdicts.answer(known["ift_code"], part.rule, part.smallest) == "supported"
+    pooled = replace(part, measure=Measured("lr_ratio_mean", pooled=True))
+    assert [scope.label for scope in evidence.scopes(tables.scale, pooled, tables.effects)] == ["all"]
 
 
 def test_scores_with_standard_errors_stand_in_for_items(plain: grid.Tables) -> None:

@@ -109,3 +109,11 @@ def test_a_gpu_finds_what_the_cpu_finds() -> None:
     matrix = torch.randn(600, 900, generator=torch.Generator().manual_seed(0))
     exact = torch.linalg.svdvals(matrix.double()).numpy()
     assert singular.of_dense(matrix) == pytest.approx(exact, rel=1e-3)
+
+
+@pytest.mark.parametrize("size", [0, 1, 100])
+def test_a_kept_result_that_was_cut_short_is_solved_again(tmp_path: Path, size: int) -> None:
+    cache.save(tmp_path, "ab", {"values": np.arange(50.0)})
+    (file,) = tmp_path.rglob("*.npz")
+    file.write_bytes(file.read_bytes()[:size])
+    assert cache.load(tmp_path, "ab") is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -185,6 +186,17 @@ def test_what_cannot_be_compared_is_refused(base: Path, tmp_path: Path, generato
     fewer = {k: v for k, v in weights_of(base).items() if "layers.3" not in k}
     with pytest.raises(ValueError, match="differ in matrices"):
         pair.of_change(base, _model(tmp_path / "fewer", fewer))
+    with pytest.raises(ValueError, match=r"adapts 7 matrices that .*fewer lacks: \[\(3, 'down_proj'\)"):
+        pair.of_merged(tmp_path / "fewer", _adapter(tmp_path / "more", 2, generator))
+    name = "model.layers.1.mlp.up_proj.weight"
+    narrow = _model(tmp_path / "narrow", weights_of(base) | {name: torch.zeros(64, 48)})
+    for tuned in (narrow, _adapter(tmp_path / "wide", 2, generator)):
+        with pytest.raises(ValueError, match=r"\(1, 'up_proj'\) is \(\d+, 48\) in .* and \(\d+, 48\) in"):
+            pair.of_change(narrow if tuned != narrow else base, tuned)
+    for wrong in (math.nan, math.inf):
+        broken = _model(tmp_path / str(wrong), weights_of(base) | {name: torch.full((96, 48), wrong)})
+        with pytest.raises(ValueError, match=f"{name} in .*model.safetensors has NaN or infinite"):
+            list(pair.stream(pair.of_change(base, broken)))
     with pytest.raises(FileNotFoundError, match="no \\*.safetensors"):
         weights.model(tmp_path)
     with pytest.raises(FileNotFoundError, match="no local folder and no name of a model"):
@@ -265,3 +277,24 @@ def test_weights_of_another_configuration_are_left_out(
     ready, absent = spectra.available(tables, tmp_path / "runs")
     assert ready == []
     assert sum("holds digest other" in reason for reason in absent) == 12
+
+
+def test_rows_of_runs_whose_checkpoints_are_gone_are_kept(
+    make_study: Callable[..., Any], base: Path, tmp_path: Path
+) -> None:
+    tables = make_study(items=10, seeds=(0,))
+    tables = replace(tables, scale=replace(tables.scale, model=str(base)))
+    where = Places(tables.scale, tmp_path, tmp_path / "runs", tmp_path / "out")
+    _train(tables, base, where.runs)
+    spectra.write(tables, where)
+    before = {path.name: path.read_bytes() for path in where.out.iterdir()}
+    assert "rows" in spectra.write(tables, where)  # all runs of the table are on disk: it is made anew
+    folders = sorted((where.runs / "toy" / "cpt_code").iterdir())
+    for folder in folders[1:]:
+        shutil.rmtree(folder)
+    said = spectra.write(tables, where)
+    assert "tracked rows kept" in said and "`make study SCALE=toy`" in said and len(said.splitlines()) == 1
+    assert {path.name: path.read_bytes() for path in where.out.iterdir()} == before
+    other = replace(where, out=tmp_path / "other")
+    assert "runs left out" in spectra.write(tables, other)
+    assert {row["run"] for row in rows.read(other.out / "spectra.jsonl")} == {"base", f"cpt_code/{folders[0].name}"}

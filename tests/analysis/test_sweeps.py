@@ -86,7 +86,7 @@ def test_the_measured_ratio_is_the_ratio_of_the_true_optima(make_study: Study) -
         ("lr_ratio_high", math.log10(2)),
         ("lr_ratio_r1", math.log10(4)),
         ("lr_ratio_mean", (math.log10(2) + math.log10(3) + math.log10(4)) / 3),
-        ("lr_rank_spread", 1.0),
+        ("lr_rank_spread", math.log2(3 / 2)),
     ):
         row = found[quantity]
         assert row["value"] == pytest.approx(truth, abs=0.12)

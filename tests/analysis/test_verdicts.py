@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,14 +11,21 @@ import pytest
 
 from analysis import evidence, grid, verdicts
 from experiments.claims import CLAIMS
+from experiments.comparisons import Measured
 from replication.stats import Estimate
 
 Rows = list[dict[str, Any]]
 # The claims that the made-up study has runs for; sweeps and follow-ups have tests of their own.
-MAIN = [claim for claim in CLAIMS if claim.id in ("C1", "C2", "C3", "C4", "C7", "C8")]
+MAIN = [
+    replace(claim, parts=tuple(part for part in claim.parts if not isinstance(part.measure, Measured)))
+    for claim in CLAIMS
+    if claim.id in ("C1", "C2", "C3", "C4", "C7", "C8")
+]
 
 
-def _spectra(early: float, late: float, mlp: float, ends: float, *, floor: float = 1e-6) -> Rows:
+def _spectra(
+    early: float, late: float, mlp: float, ends: float, *, floor: float = 1e-6, seeds: Sequence[int] = (0, 1, 2)
+) -> Rows:
     """Spectra rows of full fine-tuning with ranks as chosen shares of a noise rank of 60."""
     made = []
     for length, share in ((64e3, early), (256e3, late)):
@@ -26,13 +33,14 @@ def _spectra(early: float, late: float, mlp: float, ends: float, *, floor: float
             for module in ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"):
                 value = share + mlp * (module in ("gate_proj", "up_proj", "down_proj")) - ends * (layer in (0, 3))
                 value += 0.002 * np.cos(7 * layer + len(module))
-                made.append(
+                made += [
                     {
-                        "study": "cpt_code", "arm": "full", "which": "change", "length": length, "seed": 0,
+                        "study": "cpt_code", "arm": "full", "which": "change", "length": length, "seed": seed,
                         "layer": layer, "module": module, "rank90": 60 * value, "rank90_noise": 60,
                         "floor_ratio": floor,
                     }
-                )  # fmt: skip
+                    for seed in seeds
+                ]  # fmt: skip
     return made
 
 
@@ -229,3 +237,12 @@ def test_the_table_names_every_part_and_says_what_one_seed_means(make_study: Cal
     assert all(row["part"] in text for row in made if row["part"] != "overall")
     assert "missing" in text and "One seed" in text
     assert max(len(line) for line in text.splitlines()) <= 120
+
+
+def test_one_seed_decides_nothing_about_training_where_the_study_has_several(make_study: Callable[..., Any]) -> None:
+    tables = make_study(items=450, noise=0.01)
+    alone, _ = _judge(tables, _spectra(**AS_THE_PAPER, seeds=(0,)))
+    row = next(r for r in alone if r["part"] == "rises with tokens")
+    assert row["answer"] == "undecided" and row["low"] > 0 and "not about the method" in row["evidence"]
+    of_one, _ = _judge(make_study(items=450, noise=0.01, seeds=(0,)), _spectra(**AS_THE_PAPER, seeds=(0,)))
+    assert _answers(of_one)["C8", "rises with tokens", "cpt_code"] == "supported"

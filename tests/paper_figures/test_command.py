@@ -72,10 +72,23 @@ def test_check_draws_nothing_and_misses_a_figure_that_is_not_there(ask, tmp_path
     assert ask("fig5", "--check") == 1
 
 
-def test_check_does_not_look_at_the_picture(ask, tmp_path):
+def test_check_finds_a_picture_that_its_sidecar_was_not_written_with(ask, tmp_path, capsys):
     assert ask("fig5") == 0
-    (tmp_path / "out" / "toy" / "fig5_diversity.png").write_bytes(b"drawn by another matplotlib")
+    folder = tmp_path / "out" / "toy"
+    (folder / "fig5_diversity.pdf").unlink()
     assert ask("fig5", "--check") == 0
+    (folder / "fig5_diversity.png").write_bytes(b"no picture")
+    assert ask("fig5", "--check") == 1
+    assert "fig5_diversity.png is not the file that fig5_diversity.json was written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("constant", ["NaN", "-Infinity"])
+def test_a_row_that_holds_no_number_is_named_by_file_and_line(ask, study, capsys, constant):
+    path = study.analysis / "toy" / "diversity.jsonl"
+    path.write_text(path.read_text() + '{"value": ' + constant + "}\n")
+    assert ask("fig5") == 2
+    line = len(path.read_text().splitlines())
+    assert f"diversity.jsonl, line {line}: {constant} is no measurement" in capsys.readouterr().err
 
 
 def test_an_absent_table_is_one_line_and_the_rest_is_drawn(ask, study, capsys, tmp_path):
