@@ -112,21 +112,31 @@ def measures(singular: np.ndarray, rows: int, cols: int) -> dict[str, float]:
 
 def rounding_variance(stored: torch.Tensor) -> torch.Tensor:
     """Variance of the rounding of each stored value: a twelfth of the square of the gap to its neighbour, fp64."""
-    if stored.dtype not in MANTISSA:
-        raise ValueError(f"weights of dtype {stored.dtype}; expected one of {[str(d) for d in MANTISSA]}")
-    # The bits of the exponent alone are the power of two at or below a value; of zero they are zero.
-    power = (stored.double().view(torch.int64) & 0x7FF0000000000000).view(torch.float64)
-    return (power * 2.0 ** -MANTISSA[stored.dtype]) ** 2 / 12
+    return (_power(stored).double() * 2.0 ** -MANTISSA[stored.dtype]) ** 2 / 12
 
 
 def rounding_sums(stored: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Variance of the rounding summed over each row and over each column, shapes (rows,) and (cols,)."""
-    parts, columns = [], torch.zeros(stored.shape[1], dtype=torch.float64)
+    if stored.dtype == torch.float64:
+        variance = rounding_variance(stored)
+        return variance.sum(dim=1).numpy(), variance.sum(dim=0).numpy()
+    parts, columns, top = [], torch.zeros(stored.shape[1], dtype=torch.float64), float(_power(stored.abs().max()))
     for block in stored.split(BLOCK):
-        variance = rounding_variance(block)
-        parts.append(variance.sum(dim=1))
-        columns += variance.sum(dim=0)
-    return torch.cat(parts).numpy(), columns.numpy()
+        # In fp32, as parts of the largest, which is exact but below 1e-19 of it: a sixth of the time that fp64 takes.
+        squares = (_power(block) / (top or 1.0)).square_()
+        parts.append(squares.sum(dim=1).double())
+        columns += squares.sum(dim=0)
+    unit = (top * 2.0 ** -MANTISSA[stored.dtype]) ** 2 / 12
+    return (torch.cat(parts) * unit).numpy(), (columns * unit).numpy()
+
+
+def _power(stored: torch.Tensor) -> torch.Tensor:
+    """The power of two at or below each value's magnitude, fp32 (fp64 of fp64): its bits without sign and mantissa."""
+    if stored.dtype not in MANTISSA:
+        raise ValueError(f"weights of dtype {stored.dtype}; expected one of {[str(d) for d in MANTISSA]}")
+    if stored.dtype == torch.float64:
+        return (stored.view(torch.int64) & 0x7FF0000000000000).view(torch.float64)
+    return (stored.float().view(torch.int32) & 0x7F800000).view(torch.float32)
 
 
 def _by_gram(matrix: torch.Tensor) -> np.ndarray:
