@@ -7,7 +7,8 @@ The rule and its controls are in `analysis/directions.py`. `random` is what rand
 what a Gaussian change of the same Frobenius norm, matrix by matrix, counts in the same base: a large change of any
 kind turns leading directions away. Without both, a count is a number about the threshold and the width.
 
-Only the base, the tuned matrix and one control matrix are in memory at a time. What was found of a run is kept under
+Only the base, the tuned matrix and one control matrix of a run are in memory at a time, and of a study up to four
+runs, a core each. What was found of a run is kept under
 `<runs>/analysis_cache` by the content of run and base, so that another threshold or another k costs nothing.
 """
 
@@ -17,11 +18,13 @@ import hashlib
 import importlib.util
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from analysis import command, directions, grid, intruder_effects, rows, spectra
@@ -37,6 +40,7 @@ EPSILON, K = 0.5, 10  # the paper's main choice
 EPSILONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 KS = (1, 2, 5, 10, 20, 50, 100)
 LEVELS = tuple(i / 20 for i in range(21))
+SIDE_BY_SIDE = 4  # runs of a study
 VERSION = 1  # of what is kept of a run; raise it when `measure` changes
 
 MAKE = "`make study`, then `python analysis/intruders.py`, makes them"
@@ -134,12 +138,20 @@ def study(tables: grid.Tables, runs: Path) -> tuple[list[Measured], list[str]]:
         return [], absent
     base = weights.folder(tables.scale.model)
     origin = provenance.fingerprint(base)
-    made = []
-    for (name, arm, length, _), run, path in tqdm(ready, desc="intruders", unit="run"):
+
+    def found_of(one: spectra.Ready) -> Measured:
+        (name, arm, length, _), run, path = one
         text = f"{VERSION} {directions.SEED} {origin} {run.digest} {run.step} {provenance.fingerprint(path)}"
         kept = runs / "analysis_cache" / "intruders" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
-        made.append(Measured(name, arm, length, run, _kept(kept, base, path, run.seed)))
-    return made, absent
+        return Measured(name, arm, length, run, _kept(kept, base, path, run.seed))
+
+    # Two threads on one matrix of 128 x 344 take twice as long as one.
+    pool = ThreadPoolExecutor(min(os.cpu_count() or 1, SIDE_BY_SIDE))
+    try:
+        with threadpool_limits(1):
+            return list(tqdm(pool.map(found_of, ready), desc="intruders", unit="run", total=len(ready))), absent
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _kept(file: Path, base: Path, tuned: Path, seed: int) -> tuple[Found, ...]:

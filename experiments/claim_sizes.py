@@ -26,7 +26,7 @@ MIX_LEARNING = 0.01
 MIX_FIRST = 0.0035
 MIX_LAST = 0.004
 MIX_RANKS = 0.014
-# Section 9 of the paper's Appendix B speaks of a factor of ten without an interval; "about" is within a factor of two.
+# Appendix B of the paper speaks of a factor of ten without an interval; "about" is within a factor of two.
 FACTOR_OF_TWO = math.log10(2)
 # Figure S10: 15 % less throughput, 40 % less memory at the smallest batch and 15 % at the largest; half of each.
 THROUGHPUT = 0.075
@@ -37,5 +37,5 @@ INTRUDERS = 0.1
 # Its correlation over Llama-2-7B checkpoints is .59; half of it.
 CORRELATION = 0.3
 # A tenth of what noise has: 209 of a 4,096-wide matrix's 2,090. The sign of a rank-16 matrix alone has .30 of the
-# width (paper.md, section 5), so an artefact would be larger. Our choice.
+# width (simulated), so an artefact would be larger. Our choice.
 SIGN_SHARE = 0.1

@@ -1,7 +1,7 @@
 """Continued pretraining: one trunk per arm and seed, and a cooldown branch for every length.
 
 The paper trains once to the longest length and re-trains the last 20 % of each shorter one from the latest
-checkpoint before it, with the rate going linearly to 0 (paper.md, section 2). Here every length is such a branch,
+checkpoint before it, with the rate going linearly to 0 (Appendix A of the paper). Here every length is such a branch,
 the longest too, so that all points of a curve are made alike:
 
     trunk   0 ------- .8 L1 ------ .8 L2 ------------- .8 L3        constant rate after the warm-up

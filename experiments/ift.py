@@ -1,4 +1,4 @@
-"""Instruction tuning: a separate run for every number of epochs, each with its own whole schedule (paper.md, 1).
+"""Instruction tuning: a separate run for every number of epochs, each with its own whole schedule.
 
 The paper's Tulu mix is the exception: one run, scored on its way.
 """

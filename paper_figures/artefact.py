@@ -1,6 +1,6 @@
 """Is the high rank full fine-tuning's or the optimiser's? The rank of the change under LionW, AdamW and SGD.
 
-LionW moves every weight by the sign of its momentum, and the sign of a matrix of low rank has high rank (paper.md 5).
+LionW moves every weight by the sign of its momentum, and the sign of a matrix of low rank has high rank.
 Compare at equal target loss: the same height at the same x says that the optimiser does not matter, a line of SGD far
 below says that the sign made the rank. Dashed is noise.
 """

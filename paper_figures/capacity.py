@@ -1,4 +1,4 @@
-"""Capacity: is LoRA behind where the data ask for more bits than its weights hold? (paper.md 12b)
+"""Capacity: is LoRA behind where the data ask for more bits than its weights hold? ("LoRA Without Regret")
 
 Across: the bits of the data, as the base sees them, over what the adapter can hold (2 bits per trained weight; the
 pale bar reaches to 1 bit). Up: how far LoRA stays behind full fine-tuning trained as long. The rule predicts marks on

@@ -1,4 +1,4 @@
-"""Figure 1, learning: the target's score against training length, per setting (paper.md 3.1)."""
+"""Figure 1, learning: the target's score against training length, per setting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figure 2, forgetting: what is left of the base's abilities against training length (paper.md 3.1).
+"""Figure 2, forgetting: what is left of the base's abilities against training length.
 
 The paper's measure is the unweighted mean of three multiple-choice scores. Beside it: each of the three, and the
 held-out loss on the text the base was trained on, which moves long before an accuracy does.

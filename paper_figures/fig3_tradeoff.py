@@ -1,4 +1,4 @@
-"""Figure 3, the trade-off: learning against forgetting, every run of the study and of the rate sweep (paper.md 3.1).
+"""Figure 3, the trade-off: learning against forgetting, every run of the study and of the rate sweep.
 
 Up is more learnt, right is less forgotten, the star is the base. Filled marks are runs of the grid, larger for longer
 training. Hollow marks are the learning-rate sweep: a claim about forgetting at one rate is a claim about that rate.

@@ -1,4 +1,4 @@
-"""Figure 4, regularisation: does weight decay or dropout make full fine-tuning forget less? (paper.md 7)
+"""Figure 4, regularisation: does weight decay or dropout make full fine-tuning forget less?
 
 Left the score on the target, right what is left of the base's abilities, against epochs. Full fine-tuning and its
 regularised variants are ink with different dashes; LoRA of the smallest and the largest rank stand beside them.

@@ -1,4 +1,4 @@
-"""Figure 5, diversity: how many of the samples of a problem are different strings (paper.md 6).
+"""Figure 5, diversity: how many of the samples of a problem are different strings.
 
 Correct and incorrect samples apart, as in the paper. One row per arm, the base on top; the filled mark is the
 longest training, smaller marks behind it the shorter ones. The number of problems with a sample of that outcome

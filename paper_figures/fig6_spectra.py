@@ -1,4 +1,4 @@
-"""Figure 6, the rank of what full fine-tuning changed, per module, layer and checkpoint (paper.md 5).
+"""Figure 6, the rank of what full fine-tuning changed, per module, layer and checkpoint.
 
 Height: how many singular directions hold 90 % of the squared change. Two yardsticks stand in each panel: the dashed
 line is pure Gaussian noise of that shape (a change can look "high-rank" because it is noise), the dotted lines are

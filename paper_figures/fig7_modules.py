@@ -1,8 +1,8 @@
-"""Figure 7, modules: which linears need an adapter, by rank, over training (paper.md 9).
+"""Figure 7, modules: which linears need an adapter, by rank, over training.
 
 Panels by rank; solid is "all", the others dashed. At equal rank the variants train different numbers of weights, so
 "all above attention" there may be size alone: `fig7_modules_matched` compares them at (nearly) equal numbers of
-trained weights, as a follow-up of the paper asks (paper.md 12b).
+trained weights, as a follow-up of the paper asks ("LoRA Without Regret").
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Figure S10, what a step costs: tokens per second and peak memory against the batch (paper.md 8).
+"""Figure S10, what a step costs: tokens per second and peak memory against the batch.
 
 Marks on top of each other mean that the adapters cost or save nothing here. The hardware stands below: the
 numbers are about it as much as about the methods.

@@ -1,4 +1,4 @@
-"""Figure S1, learning rates: the target against the rate, per arm (paper.md 9).
+"""Figure S1, learning rates: the target against the rate, per arm.
 
 The ring is the rate that was chosen by the held-out target loss, on seeds of its own. The score and that loss are two
 figures: a rate is chosen by the loss, a claim is about the score.

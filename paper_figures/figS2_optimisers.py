@@ -1,4 +1,4 @@
-"""Figure S2, optimisers: LionW against AdamW at every rate, for full fine-tuning and for LoRA (paper.md 9).
+"""Figure S2, optimisers: LionW against AdamW at every rate, for full fine-tuning and for LoRA.
 
 Left the score on the target, right what is left of the base's abilities, as in the paper. Solid is LionW, with which
 the study trains; dashed is AdamW. Their rates are not on one scale: compare the heights of the lines, not their x.

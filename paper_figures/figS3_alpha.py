@@ -1,4 +1,4 @@
-"""Figure S3, alpha: does the highest rank need alpha = 2 r? (paper.md 9)
+"""Figure S3, alpha: does the highest rank need alpha = 2 r?
 
 The score on the target, and what is left of the base's abilities, against the rate, one line per alpha of one rank.
 Solid is alpha = 2 r, the study's choice. Alpha and the rate act on the same product, so the lines should be compared

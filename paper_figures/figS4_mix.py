@@ -1,4 +1,4 @@
-"""Figures S4 to S6, the instruction mix: MT-bench, GSM8K, MMLU and forgetting over the epochs of one run (paper.md 10).
+"""Figures S4 to S6, the instruction mix: MT-bench, GSM8K, MMLU and forgetting over the epochs of one run.
 
 Drawn where a scale has rows of the mix on axes of its own (MT-bench, MMLU); without them figures 1 and 2 show it all.
 """

@@ -1,4 +1,4 @@
-"""Figure S7, one matrix in full: singular values of the base, the tuned matrix and the change (paper.md 5).
+"""Figure S7, one matrix in full: singular values of the base, the tuned matrix and the change.
 
 Left the values, right the share of the squared sum that the first k hold; the dotted line is at 90 %, where Figure 6
 reads its rank. Dashed is pure noise of the size of the longest full fine-tuning's change.

@@ -1,4 +1,4 @@
-"""Figure S9, pass@k: how often one of k samples is right (paper.md 4, 6).
+"""Figure S9, pass@k: how often one of k samples is right.
 
 A model that says one thing gains nothing from more samples: its line is flat. Lines that cross say that the model
 with the better single answer knows fewer answers. One line per arm at its longest training, the base dashed.

@@ -1,4 +1,4 @@
-"""Scaling one direction: does shrinking the top intruder give back what was forgotten? (paper.md 12a)
+"""Scaling one direction: does shrinking the top intruder give back what was forgotten? (Shuttleworth et al., 2024)
 
 The change of each score against the run as trained (factor 1), when the top intruder of every matrix is scaled by the
 factor; dashed is the control, the neighbouring direction of the base scaled the same. The claim is about the distance

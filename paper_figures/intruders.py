@@ -1,4 +1,4 @@
-"""Intruder dimensions: leading directions of the tuned matrix that the base does not have (paper.md 12a).
+"""Intruder dimensions: leading directions of the tuned matrix that the base does not have (Shuttleworth et al., 2024).
 
 Three pictures. Counts against the threshold: a direction is an intruder if its cosine to every direction of the base
 is below epsilon, so counts rise with epsilon for anything; the controls say how fast they rise for nothing. Dashed

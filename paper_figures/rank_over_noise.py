@@ -1,4 +1,4 @@
-"""Rank over noise: Figure 6 divided by what pure noise of the same shape has, per module and layer (paper.md 5).
+"""Rank over noise: Figure 6 divided by what pure noise of the same shape has, per module and layer.
 
 At 1 (dashed) the change has the rank of noise, whatever its height in Figure 6; below it is structure. Modules of
 different shapes can be compared here and not there. Within a module layers run from left to right; colour is the

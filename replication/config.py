@@ -140,7 +140,7 @@ Method = Full | LoRA
 
 @dataclass(frozen=True)
 class LionW:
-    """Decoupled Lion; `weight_decay` is the share a weight loses per step at the peak rate (paper.md 2)."""
+    """Decoupled Lion; `weight_decay` is the share a weight loses per step at the peak rate."""
 
     lr: float
     betas: tuple[float, float] = (0.9, 0.95)

@@ -1,6 +1,6 @@
 """Optimisers and schedules of the paper.
 
-Decoupled LionW as in llm-foundry (paper.md, section 2):
+Decoupled LionW as in llm-foundry:
 
     p *= 1 - (lr / initial_lr) * weight_decay        # not multiplied by the rate itself
     p -= lr * sign(lerp(m, g, 1 - beta1))
@@ -137,7 +137,7 @@ def factor(schedule: config.Schedule, step: int, total: int) -> float:
 
 
 def _trapezoid(schedule: config.Trapezoid, step: int, total: int) -> float:
-    # As in llm-foundry, the warm-up wins where it overlaps the cooldown (paper.md, section 2, warning): a cooldown that
+    # As in llm-foundry, the warm-up wins where it overlaps the cooldown: a cooldown that
     # would start inside it starts at the peak after it, and does not reach 0.
     if step < schedule.warmup:
         return step / schedule.warmup

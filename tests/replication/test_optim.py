@@ -11,7 +11,7 @@ from replication import optim
 from replication.config import SGD, AdamW, Cosine, LionW, Trapezoid
 
 PAPER_CPT = Trapezoid(warmup=1000, cooldown=0.2)
-TOTAL = 25_431  # 20B tokens at 786,432 a step; a fifth of it, 5,086, is the cooldown (paper.md, section 2)
+TOTAL = 25_431  # 20B tokens at 786,432 a step; a fifth of it, 5,086, is the cooldown (Appendix A of the paper)
 
 
 @pytest.mark.parametrize(

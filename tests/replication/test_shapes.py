@@ -63,7 +63,7 @@ def test_llama_2_7b_has_the_published_counts() -> None:
     # 16 x 32 blocks x 4 (4096 + 4096), and 16 x 32 x 3 (4096 + 11008); the paper's sheet: 16.8M and 23.2M.
     assert trainable(LLAMA, LoRA(16, 32, targets="attention")) == 16_777_216
     assert trainable(LLAMA, LoRA(16, 32, targets="mlp")) == 23_199_744
-    # Without the gate the adapter is 64.5 MB in bf16 (paper.md, 2).
+    # Without the gate the adapter is 64.5 MB in bf16 (the authors' released ones).
     assert 2 * trainable(LLAMA, LoRA(16, 32, targets="all-nogate")) == 64_487_424
 
 
