@@ -42,8 +42,8 @@ def main() -> None:
     gaps = [*missing, *more]
     rows.write(where.out / "missing.jsonl", grid.as_rows(gaps))
     print(_spoken(tables, gaps))
-    print(f"\nRows in {where.out}\n")
-    print(verdict_table.table(made))
+    print(f"\n{verdict_table.brief(made)}\n")
+    print(f"every part with its interval, items and seeds: python analysis/verdicts.py; rows: {where.out}")
 
 
 def _spoken(tables: grid.Tables, gaps: list[grid.Missing]) -> str:

@@ -7,13 +7,15 @@ right side of the threshold that the rule names.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from experiments.comparisons import Rule
 from replication.stats import Estimate, detectable, p_above, p_below
 
 Answer = Literal["supported", "not supported", "undecided"]
+SIGNS = {"supported": "✓", "not supported": "✗", "undecided": "?"}
+NOT_ASKED = "–"  # undecided for want of any row, which is no finding
 NORMAL_80, NORMAL_90 = 0.8416, 1.2816  # quantiles of the normal distribution
 
 
@@ -35,6 +37,20 @@ def together(answers: Sequence[Answer]) -> Answer:
     if "not supported" in answers:
         return "not supported"
     return "supported" if answers and all(a == "supported" for a in answers) else "undecided"
+
+
+def is_asked(row: Mapping[str, Any]) -> bool:
+    """Whether a row of verdicts, a part's or a claim's, rests on any number at all."""
+    return row["p_against"] is not None
+
+
+def sign(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One sign for several parts together: what refutes goes first; nothing where there are none."""
+    if not rows:
+        return ""
+    if not any(is_asked(row) for row in rows):
+        return NOT_ASKED
+    return SIGNS[together([row["answer"] for row in rows])]
 
 
 def p_support(est: Estimate, rule: Rule, smallest: float) -> float:

@@ -54,11 +54,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Block:
-    """A setting's cells: loads (cells,), gaps to full (cells, seeds, items), and which are of its longest training."""
+    """A setting's cells: loads (cells,), gaps to full (cells, seeds, items), which are of its longest training."""
 
     loads: np.ndarray
     gaps: np.ndarray
     longest: np.ndarray
+    ranks: int
 
 
 def dataset_tokens(found: Sequence[RunRow], length: float) -> float:
@@ -155,7 +156,8 @@ def named_effects(tables: grid.Tables) -> list[rows.Row]:
         blocks = {study: block for study, block in found.items() if block is not None and len(block.loads) > 2}
         made += [_correlated(quantity, study, [block]) for study, block in blocks.items()]
         if len(blocks) > 1 and len({block.gaps.shape[1] for block in blocks.values()}) == 1:
-            longest = [Block(b.loads[b.longest], b.gaps[b.longest], b.longest[b.longest]) for b in blocks.values()]
+            ends = [(b, b.longest) for b in blocks.values()]
+            longest = [Block(b.loads[end], b.gaps[end], b.longest[end], b.ranks) for b, end in ends]
             made.append(_correlated(quantity, effects.ALL, list(blocks.values())))
             made.append(_correlated(f"{quantity}_long", effects.ALL, longest))
     return made
@@ -171,7 +173,8 @@ def _block(tables: grid.Tables, study: str, axis: str) -> Block | None:
     if not whole or len({v.shape for _, v in whole}) > 1:
         return None
     longest = np.array([c.length == max(setting.lengths) for c, _ in whole])
-    return Block(np.array([c.load for c, _ in whole]), np.array([v for _, v in whole]), longest)
+    loads, gaps = np.array([c.load for c, _ in whole]), np.array([v for _, v in whole])
+    return Block(loads, gaps, longest, len({c.arm for c, _ in whole}))
 
 
 def _correlated(quantity: str, setting: str, blocks: Sequence[Block]) -> rows.Row:
@@ -186,14 +189,18 @@ def _correlated(quantity: str, setting: str, blocks: Sequence[Block]) -> rows.Ro
         for s in range(blocks[0].gaps.shape[1])
     ]
     counts = [block.gaps.shape[2] for block in blocks]
-    made = _over_cells(correlation.estimate(statistic, counts, by_seed, rng=np.random.default_rng(SEED)), len(loads))
+    found = correlation.estimate(statistic, counts, by_seed, rng=np.random.default_rng(SEED))
+    made = _over_ranks(found, sum(block.ranks for block in blocks))
     words = f"rank correlation of the load (dataset bits / 2 bits a parameter) with the gap to full, {len(loads)} cells"
     return effects.row(quantity, setting, words, made)
 
 
-def _over_cells(est: Estimate, cells: int) -> Estimate:
-    """The estimate with what other ranks and lengths might have given: (1 - rho^2)^2 / (cells - 1) more variance."""
-    more = (1 - est.value**2) ** 2 / (cells - 1)
+def _over_ranks(est: Estimate, ranks: int) -> Estimate:
+    """The estimate with what other ranks might have given: (1 - rho^2)^2 / (ranks - 1) more variance.
+
+    `ranks` counts those of every setting; the lengths of one have too much in common to be points of their own.
+    """
+    more = (1 - est.value**2) ** 2 / (ranks - 1)
     half = math.sqrt((est.high - est.low) ** 2 / 4 + 1.96**2 * more)
     stderr = math.sqrt(est.stderr**2 + more)
     low, high = max(est.value - half, -1.0), min(est.value + half, 1.0)

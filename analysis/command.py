@@ -64,6 +64,8 @@ def resolve(args: argparse.Namespace) -> Places:
     mine = (own / scale.name).is_dir()
     results = args.results or (own if mine else Path("experiments/results"))
     out = args.out or (args.runs / "analysis" if mine or args.results else Path("analysis/results"))
+    if (results / scale.name).is_dir():
+        print(f"tables: {results / scale.name}; rows of the analysis: {out / scale.name}", file=sys.stderr)
     return Places(scale, results, args.runs, out / scale.name)
 
 

@@ -189,7 +189,7 @@ def score_effect(tables: grid.Tables, item: Contrast, scope: Scope) -> Effect:
             return Effect(words, None, tuple(absent))
         weights = np.array([t.weight for t in filled])
         groups.append(share * np.einsum("t,tsi->si", weights, stacked))
-        sizes.append(abs(share) * float(np.abs(weights).max()) * grid.bounded(metric))
+        sizes.append(abs(share) * float(np.abs(weights).max()) * grid.imaginary(metric))
     return Effect(words, contrast(groups, pseudo=sizes))
 
 

@@ -244,6 +244,11 @@ def bounded(metric: str) -> bool:
     return metric in ("acc", "acc_norm", "acc_token", "pass@1", "strict", "flexible")
 
 
+def imaginary(metric: str) -> float:
+    """What one item can change: a whole score, or one string of several samples; 0 of a loss, which has no range."""
+    return float(bounded(metric) or metric.startswith("unique_"))
+
+
 def score(tables: Tables, point: Point, asked: Sequence[Question]) -> float | None:
     """Weighted sum of the point's scores; None if one of them is missing."""
     rows = [tables.scores.get((point.run, point.step, name, metric)) for name, metric, _ in asked]

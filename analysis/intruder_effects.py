@@ -8,24 +8,23 @@
     change_vs_forgetting           the same runs with the size of the change in place of intruders: the plain rival
 
 Items of the first three are weight matrices: all there are, so the interval says how much the effect varies between
-them, and over seeds. The intervals of the correlations resample runs. Lengths of one seed share a trunk in CPT and so
-are not independent: these intervals are, if anything, too narrow. "all" is the mean over settings of what holds within
-each, so differences between data sets cannot make a correlation.
+them, and over seeds. The lengths of a rank have much in common, in CPT even their trunk: they are no points of their
+own, so the correlations put whole ranks together at random (`correlation.of_blocks`), and three ranks of one setting
+decide nothing. "all" is the mean over settings of what holds within each, so differences between data sets cannot make
+a correlation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace as changed
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis import directions, effects, grid, rows
-from analysis.correlation import spearman
+from analysis import correlation, directions, effects, grid, rows
 from replication.config import number
-from replication.stats import Covers, Estimate, combine, contrast
+from replication.stats import contrast
 
 if TYPE_CHECKING:
     from analysis.intruders import Measured
@@ -38,7 +37,6 @@ COUNTED = (
     "intruders_vs_source_loss",
     "change_vs_forgetting",
 )
-DRAWS = 1000
 SEED = 20241028
 
 
@@ -99,21 +97,21 @@ def _correlations(quantity: str, listed: Sequence[rows.Row], left: str, right: s
     groups: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     seeds: dict[str, int] = {}
     for name in dict.fromkeys(r["study"] for r in listed):
-        own = [r for r in listed if r["study"] == name and r[right] is not None]
         # Seeds of one arm and length are no runs of their own: their mean is.
         cells: dict[tuple[str, float], list[rows.Row]] = {}
-        for r in own:
-            cells.setdefault((r["arm"], r["length"]), []).append(r)
-        x = np.array([np.mean([float(r[left]) for r in cell]) for cell in cells.values()])
-        y = sign * np.array([np.mean([float(r[right]) for r in cell]) for cell in cells.values()])
-        if len(cells) >= 4 and np.ptp(x) > 0 and np.ptp(y) > 0:
-            groups[name], seeds[name] = (x, y), min(len(cell) for cell in cells.values())
+        for r in listed:
+            if r["study"] == name and r[right] is not None:
+                cells.setdefault((r["arm"], r["length"]), []).append(r)
+        x, y = (_blocks(cells, side) for side in (left, right))
+        if x.size >= 4 and np.ptp(x) > 0 and np.ptp(y) > 0:
+            groups[name], seeds[name] = (x, sign * y), min(len(cell) for cell in cells.values())
     made = []
     what = {"count": "intruders", "relative": "size of the change"}[left]
     for setting in [*groups, *(["all"] if len(groups) > 1 else [])]:
         chosen = list(groups.values()) if setting == "all" else [groups[setting]]
-        estimate = _resampled(chosen, min(seeds.values()) if setting == "all" else seeds[setting])
-        total = sum(len(x) for x, _ in chosen)
+        least = min(seeds.values()) if setting == "all" else seeds[setting]
+        estimate = correlation.of_blocks(chosen, seeds=least, rng=np.random.default_rng(SEED))
+        total = sum(x.size for x, _ in chosen)
         words = f"Spearman of {what} with {right.replace('_', ' ')} over {total} ranks and lengths of LoRA"
         if setting == "all":
             words += f", mean of {len(chosen)} settings"
@@ -121,23 +119,9 @@ def _correlations(quantity: str, listed: Sequence[rows.Row], left: str, right: s
     return made
 
 
-def _resampled(groups: Sequence[tuple[np.ndarray, np.ndarray]], seeds: int) -> Estimate:
-    """Mean of the groups' rank correlations, with the spread over resampled ranks and lengths (means of seeds)."""
-    rng = np.random.default_rng(SEED)
-    value = float(np.mean([spearman(x, y) for x, y in groups]))
-    variance = sum(_variance(spearman, x, y, rng) for x, y in groups) / len(groups) ** 2
-    found = combine(np.array([value]), item_variance=variance, items=sum(len(x) for x, _ in groups))
-    covers: Covers = "items and seeds" if seeds > 1 else "items"
-    return changed(found, low=max(found.low, -1.0), high=min(found.high, 1.0), seeds=seeds, covers=covers)
-
-
-def _variance(
-    statistic: Callable[[np.ndarray, np.ndarray], float], x: np.ndarray, y: np.ndarray, rng: np.random.Generator
-) -> float:
-    """Bootstrap variance over pairs; resamples in which either side is constant say nothing and are drawn again."""
-    values: list[float] = []
-    while len(values) < DRAWS:
-        drawn = rng.integers(len(x), size=len(x))
-        if np.ptp(x[drawn]) > 0 and np.ptp(y[drawn]) > 0:
-            values.append(statistic(x[drawn], y[drawn]))
-    return float(np.var(values, ddof=1))
+def _blocks(cells: Mapping[tuple[str, float], Sequence[rows.Row]], side: str) -> np.ndarray:
+    """Means over seeds, shape (ranks, lengths), of the lengths that every rank has."""
+    arms = list(dict.fromkeys(arm for arm, _ in cells))
+    lengths = sorted({length for _, length in cells if all((arm, length) in cells for arm in arms)})
+    means = [[np.mean([float(r[side]) for r in cells[arm, length]]) for length in lengths] for arm in arms]
+    return np.array(means).reshape(len(arms), len(lengths))

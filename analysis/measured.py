@@ -19,7 +19,7 @@ from replication.stats import Estimate
 ALL = "all"
 # By the beginning of a quantity's name, the command that measures it.
 COMMANDS = (
-    ("scaling_", "python analysis/scaling.py"),
+    ("scaling_", "python analysis/scaling.py --score"),
     ("intruders_", "python analysis/intruders.py"),
     ("change_", "python analysis/intruders.py"),
     ("artefact_", "python analysis/artefact.py"),

@@ -1,6 +1,7 @@
 """What intruder dimensions do: scale the first of every matrix down, and its neighbour as a control, and score again.
 
-    python analysis/scaling.py [--study ift_code] [--factors 0 .3 .5 .7] [--seeds 0]
+    python analysis/scaling.py                                             what is scored, as rows and a table
+    python analysis/scaling.py --score [--study ift_code] [--factors 0 .3 .5 .7] [--seeds 0]
 
 The causal test of "An Illusion of Equivalence" (arXiv 2410.21228): in every matrix with an intruder among its top k,
 
@@ -156,8 +157,8 @@ def write(tables: grid.Tables, where: command.Places, factors: Sequence[float] =
     file = where.out / "intruder_scaling.jsonl"
     gone = {r["run"] for r in rows.read(file)} - {r["run"] for r in listed} if file.is_file() else set()
     if not listed or gone & {run.run for run in tables.runs}:
-        make = f"python analysis/scaling.py --scale {tables.scale.name} --runs {where.runs}"
-        return f"intruder scaling: skipped, tracked rows kept; scaled models are made and scored by `{make}`"
+        make = f"python analysis/scaling.py --score --scale {tables.scale.name} --runs {where.runs}"
+        return f"intruder scaling: skipped, tracked rows kept; scaled models are made and scored by `{make}` (long)"
     rows.write(file, listed)
     found = scaled.effect_rows(tables, where.runs)
     intruder_effects.replace(where.out, found, tuple(scaled.QUANTITIES))
@@ -165,17 +166,20 @@ def write(tables: grid.Tables, where: command.Places, factors: Sequence[float] =
 
 
 def main() -> None:
-    """Score the scaled models that are missing, write the rows and print them."""
+    """Score the scaled models that are missing, where asked to; write the rows and print them."""
     options = command.parser(__doc__)
-    options.add_argument("--study", help="only this setting")
+    options.add_argument("--score", action="store_true", help="make and score scaled models; continues after a kill")
+    options.add_argument("--study", help="score only this setting")
     options.add_argument("--factors", type=_factor, nargs="+", default=list(FACTORS), help="default 0 .3 .5 .7 1")
-    options.add_argument("--seeds", type=int, nargs="+", help="only these seeds")
+    options.add_argument("--seeds", type=int, nargs="+", help="score only these seeds")
     args = options.parse_args()
     places = command.with_checkpoints(args)
     tables = grid.load(places.scale, places.results)
     if args.study and args.study not in grid.settings(places.scale):
         options.error(f"no setting {args.study!r}; there are {', '.join(grid.settings(places.scale))}")
-    if importlib.util.find_spec("torch") is not None:
+    if args.score:
+        if importlib.util.find_spec("torch") is None:
+            options.error("--score needs torch; install it, or run `make study`, which does")
         chosen = scaled.cells(tables, study=args.study, seeds=args.seeds)
         done, left_out = score(tables, places.runs, chosen, args.factors)
         first = f", the first: {left_out[0]}" if left_out else ""

@@ -1,6 +1,6 @@
 """The verdicts as Markdown tables, as the README shows them: claims by settings, and the two differences that matter.
 
-    python analysis/summary.py          print them, from the tracked rows
+    python analysis/summary.py          print them, from the tracked rows or, where there are, one's own
 
 tests/test_readme.py holds the README against what this prints, so no number in it is typed by hand.
 """
@@ -8,13 +8,14 @@ tests/test_readme.py holds the README against what this prints, so no number in 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from analysis import command, rows
+from analysis import answers, command, grid, rows
+from analysis.answers import SIGNS
 from analysis.rows import Row
 from experiments import reported
 from replication.scale import Scale
 
-SIGNS = {"supported": "✓", "not supported": "✗", "undecided": "?"}
 # Where the difference between full fine-tuning and the highest rank stands, and whether to turn its sign:
 # CPT at its longest; IFT each at its best epoch; what was kept, at the longest of both.
 LEARNT = {"cpt": ("full above every rank", 1), "ift": ("high rank matches", -1)}
@@ -32,8 +33,8 @@ def matrix(made: Sequence[Row], printed: Sequence[Row], scale: Scale) -> str:
     ]
     for row in (r for r in made if r["part"] == "overall"):
         own = _parts(row, made)
-        here = [_sign([r["answer"] for r in own if r["setting"] == name]) for name in settings]
-        across = _sign([r["answer"] for r in own if r["setting"] not in settings])
+        here = [answers.sign([r for r in own if r["setting"] == name]) for name in settings]
+        across = answers.sign([r for r in own if r["setting"] not in settings])
         said = f"**{row['claim']}** {row['statement']}"
         cells = [said, *here, across, _tally(row, made), theirs.get(row["claim"], "")]
         lines.append(_line(cells))
@@ -57,8 +58,9 @@ def counts(made: Sequence[Row]) -> str:
     """How many claims of the paper, and how many follow-ups, have which answer."""
     said = []
     for family, words in (("paper", "the paper's twelve claims"), ("follow-up", "the follow-ups")):
-        answers = [r["answer"] for r in made if r["part"] == "overall" and r["family"] == family]
-        tally = ", ".join(f"{answers.count(a)} {a}" for a in SIGNS)
+        whole = [r for r in made if r["part"] == "overall" and r["family"] == family]
+        found = [r["answer"] if answers.is_asked(r) else "not asked" for r in whole]
+        tally = ", ".join(f"{found.count(a)} {a}" for a in (*SIGNS, "not asked") if a in SIGNS or a in found)
         said.append(f"{words}: {tally}")
     return "; ".join(said)
 
@@ -70,11 +72,11 @@ def _parts(whole: Row, made: Sequence[Row]) -> list[Row]:
 
 def _tally(whole: Row, made: Sequence[Row]) -> str:
     """The answer over all parts, with how many of those that could be asked hold and fail: `? 3✓ 1✗ of 6`."""
-    answers = [r["answer"] for r in _parts(whole, made) if r["effect"] is not None]
-    if not answers:
-        return f"{SIGNS[whole['answer']]} not asked"
-    held, failed = (answers.count(a) for a in ("supported", "not supported"))
-    return f"{SIGNS[whole['answer']]} {held}✓ {failed}✗ of {len(answers)}"
+    found = [r["answer"] for r in _parts(whole, made) if answers.is_asked(r)]
+    if not found:
+        return f"{answers.NOT_ASKED} not asked" if whole["family"] == "paper" else ""
+    held, failed = (found.count(a) for a in ("supported", "not supported"))
+    return f"{SIGNS[whole['answer']]} {held}✓ {failed}✗ of {len(found)}"
 
 
 def _effect(made: Sequence[Row], setting: str, part: str, sign: int) -> str:
@@ -85,29 +87,36 @@ def _effect(made: Sequence[Row], setting: str, part: str, sign: int) -> str:
     return f"{sign * row['effect']:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
-def _sign(answers: Sequence[str]) -> str:
-    if not answers:
-        return ""
-    if "not supported" in answers:
-        return SIGNS["not supported"]
-    return SIGNS["supported" if set(answers) == {"supported"} else "undecided"]
-
-
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def markdown(made: Sequence[Row], printed: Sequence[Row], scale: Scale) -> str:
-    """Both tables and the count, as they stand in the README."""
-    return "\n\n".join([differences(made, scale), f"Of {counts(made)}.", matrix(made, printed, scale)])
+def decided(ordered: Sequence[Row]) -> str:
+    """How many orderings of two arms in the paper's tables its own item counts decide."""
+    arms = [r for r in ordered if grid.BASE not in (r["left"], r["right"]) and r["within_noise"] is not None]
+    firm = sum(not r["within_noise"] for r in arms)
+    return (
+        f"Of {len(arms)} orderings of two arms in the paper's tables S1 to S13 their own item counts decide {firm}; "
+        f"the other {len(arms) - firm} are within noise (`python -m analysis --scale reported` names them)."
+    )
+
+
+def markdown(made: Sequence[Row], printed: Sequence[Row], ordered: Sequence[Row], scale: Scale) -> str:
+    """Both tables and the counts, as they stand in the README."""
+    parts = [differences(made, scale), f"Of {counts(made)}.", matrix(made, printed, scale)]
+    return "\n\n".join([*parts, *([decided(ordered)] if ordered else [])])
 
 
 def main() -> None:
     """Print the tables."""
     here = command.places(__doc__)
-    printed = here.out.parent / reported.SCALE.name / "verdicts.jsonl"
-    theirs = rows.read(printed) if printed.is_file() else []
-    print(markdown(rows.read(here.out / "verdicts.jsonl"), theirs, here.scale))
+    theirs = here.out.parent / reported.SCALE.name
+    printed, ordered = (_rows(theirs / name) for name in ("verdicts.jsonl", "orderings.jsonl"))
+    print(markdown(rows.read(here.out / "verdicts.jsonl"), printed, ordered, here.scale))
+
+
+def _rows(file: Path) -> list[Row]:
+    return rows.read(file) if file.is_file() else []
 
 
 if __name__ == "__main__":

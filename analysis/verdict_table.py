@@ -4,27 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from analysis import answers
+from analysis.answers import SIGNS
 from analysis.rows import Row
 
-SIGNS = {"supported": "✓", "not supported": "✗", "undecided": "?"}
 FAMILIES = {"paper": "the paper", "follow-up": "follow-ups"}
 WIDTH = 120
 
 
 def table(made: Sequence[Row]) -> str:
     """The claims, their parts with effect, interval, p value, items and seeds, the matrix and notes."""
-    claims = [row for row in made if row["part"] == "overall"]
     parts = [row for row in made if row["part"] != "overall"]
+    head = f"{'':<3} {'part':<45} {'setting':<9} {'':<2}{'effect [95 % interval]':<25} {'p':<8}{'finds':<7}    n S"
+    legend = (
+        "    p: of the part's support; finds: the smallest effect that four of five such studies find; n items, S seeds"
+    )
+    return "\n".join(
+        [*_claims(made), "", head, *(_line(row) for row in parts), legend, *_notes(parts), "", *matrix(made)]
+    )
+
+
+def brief(made: Sequence[Row]) -> str:
+    """The claims, the matrix and notes, without the parts."""
+    parts = [row for row in made if row["part"] != "overall"]
+    return "\n".join([*_claims(made), "", *matrix(made), "", *_notes(parts)])
+
+
+def _claims(made: Sequence[Row]) -> list[str]:
     lines = []
-    for row in claims:
-        words = f"{row['claim']:<3} {row['answer'].upper():<14} {row['statement']}"
+    for row in (row for row in made if row["part"] == "overall"):
+        said = row["answer"] if answers.is_asked(row) else "not asked"
+        words = f"{row['claim']:<3} {said.upper():<14} {row['statement']}"
         lines.append(words if len(words) <= WIDTH else words[: WIDTH - 3] + "...")
-    lines += [
-        "",
-        f"{'':<3} {'part':<45} {'setting':<9} {'':<2}{'effect [95 % interval]':<25} {'p':<8}{'finds':<7}    n S",
-    ]
-    lines += [_line(row) for row in parts]
-    return "\n".join([*lines, *_notes(parts), "", *matrix(made)])
+    return lines
 
 
 def matrix(made: Sequence[Row]) -> list[str]:
@@ -36,18 +48,12 @@ def matrix(made: Sequence[Row]) -> list[str]:
         width = max((WIDTH - 12) // len(settings), 2)
     lines = [f"{'':<4} {'all':<5}" + "".join(f"{s[: width - 1]:<{width}}" for s in settings)]
     for row in [row for row in made if row["part"] == "overall"]:
-        here = [[r["answer"] for r in parts if (r["claim"], r["setting"]) == (row["claim"], s)] for s in settings]
-        signs = "".join(f"{_sign(answers):<{width}}" for answers in here)
-        lines.append(f"{row['claim']:<4} {SIGNS[row['answer']]:<5}{signs}")
+        here = [[r for r in parts if (r["claim"], r["setting"]) == (row["claim"], s)] for s in settings]
+        signs = "".join(f"{answers.sign(own) or '.':<{width}}" for own in here)
+        lines.append(
+            f"{row['claim']:<4} {SIGNS[row['answer']] if answers.is_asked(row) else answers.NOT_ASKED:<5}{signs}"
+        )
     return [line.rstrip() for line in lines]
-
-
-def _sign(answers: Sequence[str]) -> str:
-    if not answers:
-        return "."
-    if "not supported" in answers:
-        return SIGNS["not supported"]
-    return SIGNS["supported" if all(a == "supported" for a in answers) else "undecided"]
 
 
 def _line(row: Row) -> str:
@@ -55,7 +61,7 @@ def _line(row: Row) -> str:
     part = row["part"] + ("" if row["counts"] else " *")
     p = "" if row["p"] is None else f"{row['p']:.2g}" if row["p"] >= 1e-4 else "<.0001"
     finds = "" if row["mde"] is None else f"{row['mde']:.3g}"
-    sign = SIGNS[row["answer"]] + ("" if row["holm"] or row["answer"] == "undecided" else "~")
+    sign = answers.sign([row]) + ("" if row["holm"] or row["answer"] == "undecided" else "~")
     return (
         f"{row['claim']:<3} {part:<45} {row['setting']:<9} {sign:<2}{effect:<25} {p:<8}{finds:<7}"
         f"{row['n_items']:>5} {row['seeds']}"
@@ -63,13 +69,13 @@ def _line(row: Row) -> str:
 
 
 def _notes(parts: Sequence[Row]) -> list[str]:
-    asked = [row for row in parts if row["p_against"] is not None]
+    asked = [row for row in parts if answers.is_asked(row)]
     passed = [row for row in asked if row["answer"] == "supported"]
     refuted = [row for row in asked if row["answer"] == "not supported"]
     firm = [sum(row["holm"] for row in group) for group in (passed, refuted)]
     chance = 0.025 * len(asked)
     lines = [
-        "    ✓ supported, ✗ not supported, ? undecided, . not asked",
+        "    ✓ supported, ✗ not supported, ? undecided, – not asked: no rows (missing.jsonl has each and why)",
         f"    Of {len(parts)} parts {len(asked)} could be asked; were none true, chance would support {chance:.1f}.",
         f"    {len(passed)} are supported, {len(refuted)} refuted; Holm's correction over all leaves "
         f"{firm[0]} and {firm[1]} (~ falls).",

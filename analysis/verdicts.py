@@ -35,7 +35,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis import command, evidence, grid, ranks, rows
-from analysis.answers import Answer, answer, detects, p_against, p_support, together
+from analysis.answers import SIGNS, Answer, answer, detects, is_asked, p_against, p_support, together
 from analysis.verdict_table import table
 from experiments.claims import CLAIMS
 from experiments.comparisons import Claim, Measured, Part, Rule, Spectra
@@ -107,7 +107,7 @@ def _row(
     numbers = {
         "effect": est.value, "low": est.low, "high": est.high, "n_items": est.items, "seeds": est.seeds,
         "mde": detects(est, part.rule, part.smallest), "covers": est.covers, "missing": len(gaps),
-        "p": _p(part, found, ground), "p_against": 1.0 if unmet and part.rule != "equal" else against,
+        "p": _p(part, found, ground), "p_against": 1.0 if lone or (unmet and part.rule != "equal") else against,
     }  # fmt: skip
     words = "; ".join(f"{text}: {e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]" for e, text in known)
     tail = f" Over {est.items} items and {est.seeds} seed{'s' if est.seeds > 1 else ''}."
@@ -154,7 +154,7 @@ def _p(part: Part, found: Sequence[evidence.Effect], ground: Sequence[evidence.P
 
 def _corrected(made: Sequence[rows.Row]) -> list[rows.Row]:
     """The rows with `holm`: supports and refutations are corrected separately, each over all parts asked."""
-    asked = [r for r in made if r["part"] != "overall" and r["p_against"] is not None]
+    asked = [r for r in made if r["part"] != "overall" and is_asked(r)]
     kept: dict[int, bool] = {}
     for said, key in (("supported", "p"), ("not supported", "p_against")):
         survives = holm([1.0 if r[key] is None else r[key] for r in asked])
@@ -191,7 +191,8 @@ def _overall(claim: Claim, own: Sequence[rows.Row], unasked: str | None) -> rows
     """The claim's own row; a refuted part refutes it if it survives Holm's correction over the claim's parts."""
     counted = [row for row in own if row["counts"]]
     answers: list[Answer] = [row["answer"] for row in counted]
-    counts = {a: answers.count(a) for a in ("supported", "not supported", "undecided")}
+    said = [a if is_asked(row) else "not asked" for a, row in zip(answers, counted, strict=True)]
+    counts = {a: said.count(a) for a in (*SIGNS, "not asked") if a in SIGNS or a in said}
     kept = holm([1.0 if row["p_against"] is None else row["p_against"] for row in counted])
     firm = [row["answer"] == "not supported" and keeps for row, keeps in zip(counted, kept, strict=True)]
     verdict: Answer = "not supported" if any(firm) else together(["undecided" if a == "not supported" else a
@@ -199,7 +200,7 @@ def _overall(claim: Claim, own: Sequence[rows.Row], unasked: str | None) -> rows
     words = f"Of {len(answers)} parts: {', '.join(f'{n} {a}' for a, n in counts.items())}."
     if counts["not supported"] and not any(firm):
         words += " No refuted part survives the correction for so many parts."
-    known = [row for row in counted if row["p_against"] is not None]
+    known = [row for row in counted if is_asked(row)]
     covers = [row["covers"] for row in known]
     weakest = next((c for c in ("items, unpaired", "items", "items and seeds") if c in covers), None)
     # All parts must pass, so their largest p value is the claim's; the smallest corrected one is that against it.

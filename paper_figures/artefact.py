@@ -54,7 +54,7 @@ def draw(rows: list[Row], scale: Scale) -> Figure:
             for name in known
         ]
         null = Line2D([], [], color=style.MUTED, linestyle="--", linewidth=1.0, label="noise of that shape")
-        style.legend(figure, [*keys, null])
+        style.legend(figure, [*keys, null, *style.seeds(rows)])
         return style.finish(figure)
 
 

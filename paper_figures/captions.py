@@ -32,23 +32,26 @@ _TEXTS = {
     "the others; the grey steps join the runs that no other run beats on both axes.",
     "fig3_tradeoff_loss": "The trade-off with forgetting measured as loss on the source text.",
     "fig5_diversity": "Figure 5, diversity. Different strings among the samples of one problem, correct and incorrect "
-    "apart; large marks are the longest training. Fewer means that training narrowed what the model says. The paper "
+    "apart; large marks are the longest training, small pale ones the shorter; panels differ in scale. Fewer means "
+    "that training narrowed what the model says. The paper "
     "reports base, then LoRA, then full fine-tuning.",
     "figS7_spectrum": "Figure S7, one matrix in full. Compare the change with the dashed noise: where they coincide, "
     "the spectrum of the change says nothing that noise would not.",
     "fig6_spectra": "Figure 6, spectra. How many singular directions hold 90 % of the squared change that full "
     "fine-tuning made. Dotted lines are the ranks LoRA was given. A line at the dashed height has the rank of pure "
     "noise, so height alone shows no structure: look at the distance below the dashes and at its drift with tokens. "
-    "Hollow marks: the rounding of the stored weights is too large a part of the change to trust the rank.",
+    "Hollow marks: the rounding of the stored weights is too large a part of the change to trust the rank. One thin "
+    "line per seed.",
     "fig4_regularisation": "Figure 4, regularisation. Weight decay and attention dropout in full fine-tuning against "
     "LoRA of the smallest and largest rank. They would replace LoRA where their lines reach its forgetting at no cost "
-    "in learning; where they coincide with solid ink they do nothing.",
+    "in learning; where they coincide with ink they do nothing.",
     "fig7_modules": "Figure 7, modules. One panel per rank, the linears that have an adapter by dashes. At one rank "
     "the variants train different numbers of weights, so a difference here may be size alone.",
     "fig7_modules_matched": "The modules at (nearly) equal numbers of trained weights, both rates that were tried. "
     "Overlapping intervals: the choice of linears does not matter beyond their number.",
     "figS1_rates": "Figure S1, learning rates. The score against the rate on seeds of their own; the ring is the rate "
-    "chosen by the held-out target loss. A flat line is an arm that forgives its rate.",
+    "chosen by the held-out target loss, so it may stand off the best score. A flat line is an arm that forgives "
+    "its rate.",
     "figS1_rates_loss": "The held-out target loss by which rates are chosen: lower is better.",
     "figS1_rates_forgetting": "What is left of the base's abilities, by rate: a claim about forgetting at one rate is "
     "a claim about that rate.",
@@ -60,25 +63,28 @@ _TEXTS = {
     "figS9_pass_at_k": "Figure S9, pass@k at the longest training; bands are intervals. A model that says one thing "
     "gains nothing from more samples: its line is flat.",
     "figS10_throughput": "Figure S10, cost of a step. Adapters cost speed where their lines run below full "
-    "fine-tuning's, and save memory where they run below it at the right.",
+    "fine-tuning's, and save memory where they run below it at the right. A speed is the fastest turn; its bar reaches "
+    "to the slowest and is no interval.",
     "intruders": "Intruder dimensions among the leading directions, by threshold. Two nulls: directions at random "
     "(dashed) and the base plus noise of the size of the change (dotted, in the colour of the arm). Only the distance "
-    "above the dotted line of the same colour is more than the size of the change.",
+    "above the dotted line of the same colour is more than the size of the change. One line per seed, controls too.",
     "intruders_cosines": "Largest cosine of each leading direction to the base, as the share of directions below it; "
     "dashed and dotted are the same two nulls.",
     "intruders_forgetting": "Intruders of every run against what is left of the base's abilities; larger marks are "
     "longer training. They go together where marks of one colour fall to the right.",
     "intruder_scaling": "Change of each score when the top intruder of every matrix is scaled by the factor (solid), "
     "and when a neighbouring direction of the base is (dashed, hollow). Zero is the run as trained; intruders carry "
-    "forgetting only where solid leaves dashed.",
+    "forgetting only where solid leaves dashed. Lines are the run of one seed with its interval; pale marks are other "
+    "seeds.",
     "rank_over_noise": "Rank over noise. Figure 6 divided by the rank of pure noise of the same shape: at 1 the change "
-    "has no structure that its rank could show. Within a module layers run from left to right.",
+    "has no structure that its rank could show. Within a module layers run from left to right. One line per seed.",
     "artefact": "The rank of full fine-tuning's change under three optimisers, against the target loss. Compare "
-    "heights at one loss: if they differ, the rank is the optimiser's and not only the method's.",
+    "heights at one loss: if they differ, the rank is the optimiser's and not only the method's. One line per seed.",
     "capacity": "How far LoRA stays behind full fine-tuning, against the bits of the data over what the adapter can "
     "hold (2 bits a weight; pale bars reach to 1 bit). The rule: zero left of 1 (dotted), more at the right.",
     "verdict_matrix": "Every part of every claim by setting: answer and effect, positive in the direction claimed. "
-    "Grey text stands beside its claim and does not count; a dagger does not survive counting all questions (Holm).",
+    "A dash was not asked: its rows are missing. Grey text stands beside its claim and does not count; a dagger does "
+    "not survive counting all questions (Holm).",
 }
 
 

@@ -1,7 +1,8 @@
 """Figure 4, regularisation: does weight decay or dropout make full fine-tuning forget less?
 
-Left the score on the target, right what is left of the base's abilities, against epochs. Full fine-tuning and its
-regularised variants are ink with different dashes; LoRA of the smallest and the largest rank stand beside them.
+Left the score on the target, right what is left of the base's abilities, against epochs. Full fine-tuning is ink, its
+regularised variants are triangles from green to blue (five inks could not be told apart where they cross); LoRA of the
+smallest and the largest rank stand beside them.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from functools import partial
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures import lines, style, sweep_lines
 from paper_figures import rows as table
+from paper_figures import style, sweep_lines
 from paper_figures.picture import Picture
 from paper_figures.rows import Inputs, Row
 from replication.scale import Scale, Setting
@@ -41,32 +42,31 @@ def missing(inputs: Inputs) -> list[str]:
 
 def draw(rows: list[Row], scale: Scale) -> Figure:
     """Two panels per setting."""
-    settings = sweep_lines.studies(rows, scale)
-    names = sweep_lines.order(rows)
+    tints = _tints(sweep_lines.order(rows))
     with style.look():
-        figure, panels = style.panels(2 * len(settings), columns=2, height=2.3)
-        for place, axes in enumerate(panels):
-            study, setting = settings[place // 2]
-            axis = ("learning", "forgetting")[place % 2]
-            own = table.select(rows, study=study, axis=axis)
-            _panel(axes, own, scale, setting, names)
-            style.title(axes, place, f"{setting.title}: {axis}")
-            if own:
-                axes.set_ylabel(lines.quantity(axis, setting, own))
+        figure, panels = style.panels(2 * len(sweep_lines.studies(rows, scale)), columns=2, height=2.3)
+        for axes, _, setting, own in sweep_lines.beside(panels, rows, scale):
+            _panel(axes, own, scale, setting, tints)
         keys = [
-            style.handle("full", scale.ranks, text=sweep_lines.spoken(name, "full fine-tuning"), place=i)
-            for i, name in enumerate(names)
+            style.handle("full", scale.ranks, text=sweep_lines.spoken(name, "full fine-tuning"), place=i, tint=tint)
+            for i, (name, tint) in enumerate(tints.items())
         ]
         others = [arm for arm in sweep_lines.arms(rows, scale) if arm != "full"]
         style.legend(figure, [*keys, *style.arms([*others, "base"], scale.ranks)])
         return style.finish(figure)
 
 
-def _panel(axes: Axes, rows: list[Row], scale: Scale, setting: Setting, names: list[str]) -> None:
+def _tints(names: list[str]) -> dict[str, str]:
+    """Ink for the study's own choice; the variants from green to blue, short of the last blue, which is nearly ink."""
+    return dict(zip(names, [style.INK, *style.shades(len(names))], strict=False))
+
+
+def _panel(axes: Axes, rows: list[Row], scale: Scale, setting: Setting, tints: dict[str, str]) -> None:
+    names = list(tints)
     drawn = [("full", name) for name in names] + [(arm, "") for arm in sweep_lines.arms(rows, scale) if arm != "full"]
     for step, (arm, name) in enumerate(drawn):
         shift = 2 ** (0.04 * (step - (len(drawn) - 1) / 2))
         own = table.select(rows, arm=arm, variant=name)
-        sweep_lines.line(axes, own, scale, across="length", place=names.index(name), shift=shift)
-    style.baseline(axes, lines.base(rows))
+        tint = tints[name] if arm == "full" else None
+        sweep_lines.line(axes, own, scale, across="length", place=names.index(name), shift=shift, tint=tint)
     style.length_axis(axes, sorted({row["length"] for row in rows} or setting.lengths), table.unit(setting))

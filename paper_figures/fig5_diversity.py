@@ -1,16 +1,20 @@
 """Figure 5, diversity: how many of the samples of a problem are different strings.
 
 Correct and incorrect samples apart, as in the paper. One row per arm, the base on top; the filled mark is the
-longest training, smaller marks behind it the shorter ones. The number of problems with a sample of that outcome
+longest training, smaller marks behind it the shorter ones. Limits fit the data of their panel, so that counts near one
+can be told apart; compare numbers, not lengths, across panels. The number of problems with a sample of that outcome
 stands at the right: arms that solve other problems are averaged over other problems.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from paper_figures import rows as table
 from paper_figures import style
@@ -40,6 +44,7 @@ def draw(rows: list[Row], scale: Scale) -> Figure:
             own = table.select(rows, study=study, outcome=outcome)
             _panel(axes, own, scale, named=place % 2 == 0)
             style.title(axes, place, f"{setting.title}: {outcome}")
+        style.legend(figure, _keys())
         return style.finish(figure)
 
 
@@ -64,10 +69,28 @@ def _panel(axes: Axes, rows: list[Row], scale: Scale, *, named: bool) -> None:
             )  # fmt: skip
     axes.set_yticks(range(len(order)), [style.label(arm) if named else "" for arm in order])
     axes.set_ylim(len(order) - 0.4, -0.6)
-    axes.set_xlim(left=0)
+    axes.set_xlim(*_range(rows))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
     samples = max((row["samples"] for row in rows), default=0)
     axes.set_xlabel(f"different strings among {samples} samples" if samples else "no rows")
     axes.grid(visible=False, axis="y")
+
+
+def _range(rows: list[Row]) -> tuple[float, float]:
+    """Limits that hold every mark and every interval drawn, with a margin."""
+    longest = {row["arm"]: row for row in table.by_length(rows)}.values()
+    ends = [row["unique"] for row in rows] + [row[n] for row in longest for n in ("low", "high") if row[n] is not None]
+    ends = ends or [0.0, 1.0]
+    margin = 0.06 * (max(ends) - min(ends)) or 0.5
+    return min(ends) - margin, max(ends) + margin
+
+
+def _keys() -> list[Line2D]:
+    look: dict[str, Any] = {"color": style.MUTED, "marker": "o", "markeredgecolor": style.PAPER}
+    return [
+        Line2D([], [], linewidth=1.0, markersize=5.6, label="longest training, 95 % interval", **look),
+        Line2D([], [], linestyle="none", markersize=3.6, alpha=0.6, label="shorter training", **look),
+    ]
 
 
 def _mark(axes: Axes, height: int, row: Row, scale: Scale, *, longest: bool) -> None:

@@ -70,13 +70,13 @@ def draw(rows: list[Row], scale: Scale, *, study: str) -> Figure:
         figure, panels = style.panels(len(names) + 1, columns=4, height=1.6)
         for place, (axes, module) in enumerate(zip(panels, names, strict=False)):
             _panel(axes, table.select(rows, module=module), scale, tints, named=place % 4 == 0)
-        _key(panels[-1], scale, tints)
+        _key(panels[-1], scale, tints, style.seeds(rows))
         figure.suptitle(f"{dict(scale.settings)[study].title}: change of full fine-tuning")
         return style.finish(figure)
 
 
 def _panel(axes: Axes, rows: list[Row], scale: Scale, tints: dict[int, str], *, named: bool) -> None:
-    for run, count in sorted({(row["run"], row["tokens"]) for row in rows}, key=lambda pair: pair[1]):
+    for run, count in sorted({(row["run"], row["tokens"]) for row in rows}, key=lambda pair: pair[::-1]):
         line = sorted(table.select(rows, run=run, tokens=count), key=lambda row: row["layer"])
         layers, ranks = [row["layer"] for row in line], [row["rank90"] for row in line]
         faces = [style.PAPER if (row.get("floor_ratio") or 0.0) >= FLOOR else tints[count] for row in line]
@@ -96,7 +96,7 @@ def _panel(axes: Axes, rows: list[Row], scale: Scale, tints: dict[int, str], *, 
         axes.set_ylabel("rank for 90 %")
 
 
-def _key(axes: Axes, scale: Scale, tints: dict[int, str]) -> None:
+def _key(axes: Axes, scale: Scale, tints: dict[int, str], seeds: list[Line2D]) -> None:
     tokens = [
         Line2D([], [], color=t, marker="o", markersize=3, label=f"{style.count(n)} tokens") for n, t in tints.items()
     ]
@@ -106,4 +106,4 @@ def _key(axes: Axes, scale: Scale, tints: dict[int, str]) -> None:
         for r in scale.ranks
     ]
     axes.set_axis_off()
-    axes.legend(handles=[*tokens, noise, *ranks], loc="center left")
+    axes.legend(handles=[*tokens, *seeds, noise, *ranks], loc="center left")

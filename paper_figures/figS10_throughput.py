@@ -1,6 +1,7 @@
 """Figure S10, what a step costs: tokens per second and peak memory against the batch.
 
-Marks on top of each other mean that the adapters cost or save nothing here. The hardware stands below: the
+Marks on top of each other mean that the adapters cost or save nothing here. A speed is the fastest turn, since whatever
+else a machine does only slows; its bar reaches down to the slowest and is no interval. The hardware stands below: the
 numbers are about it as much as about the methods.
 """
 
@@ -47,8 +48,15 @@ def draw(rows: list[Row]) -> Figure:
                 _line(axes, table.select(own, arm=arm), ranks, field=field, shift=shift)
             _axes(axes, own, field)
             style.title(axes, place, ("Speed", "Peak memory")[place % 2])
-        style.legend(figure, style.arms([arm for arm in arms[::-1] if table.select(rows, arm=arm)], ranks))
+        drawn = [arm for arm in arms[::-1] if table.select(rows, arm=arm)]
+        style.legend(figure, [*style.arms(drawn, ranks), style.note(_turns(rows))])
         return style.finish(figure)
+
+
+def _turns(rows: list[Row]) -> str:
+    counts = sorted({row["repeats"] for row in rows})
+    most = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"bar: down to the slowest of {most} turns"
 
 
 def _line(axes: Axes, rows: list[Row], ranks: list[int], *, field: str, shift: float) -> None:
@@ -71,7 +79,7 @@ def _axes(axes: Axes, rows: list[Row], field: str) -> None:
     axes.set_xticks(batches, [str(batch) for batch in batches])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(f"batch (sequences of {rows[0]['seq_len']} tokens)\n{_short(rows[0]['hardware'])}")
-    axes.set_ylabel("tokens per second" if field == "tokens_per_s" else "GB (1e9 bytes)")
+    axes.set_ylabel("tokens/s, fastest turn" if field == "tokens_per_s" else "GB (1e9 bytes)")
     axes.set_ylim(bottom=0)
 
 

@@ -43,7 +43,7 @@ def draw(rows: list[Row], scale: Scale, *, axis: str) -> Figure:
     """One panel per setting, one line per arm."""
     settings = sweep_lines.studies(rows, scale)
     with style.look():
-        figure, panels = style.panels(len(settings), height=1.95)
+        figure, panels = style.panels(len(settings), height=2.15)
         for place, (axes, (study, setting)) in enumerate(zip(panels, settings, strict=True)):
             own = table.select(rows, study=study)
             for arm in sweep_lines.arms(own, scale)[::-1]:

@@ -10,8 +10,7 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
-from paper_figures import lines, style, sweep_lines
-from paper_figures import rows as table
+from paper_figures import style, sweep_lines
 from paper_figures.picture import Picture
 from paper_figures.rows import Inputs, Row
 from replication.scale import Scale
@@ -34,22 +33,15 @@ def missing(inputs: Inputs) -> list[str]:
 
 def draw(rows: list[Row], scale: Scale) -> Figure:
     """Two panels per setting: a line per arm and optimiser."""
-    settings = sweep_lines.studies(rows, scale)
     with style.look():
-        figure, panels = style.panels(2 * len(settings), columns=2, height=2.3)
-        for place, axes in enumerate(panels):
-            study, setting = settings[place // 2]
-            axis = ("learning", "forgetting")[place % 2]
-            own = table.select(rows, study=study, axis=axis)
+        figure, panels = style.panels(2 * len(sweep_lines.studies(rows, scale)), columns=2, height=2.3)
+        for axes, axis, _, own in sweep_lines.beside(panels, rows, scale):
             for arm, adam in _lines(own, scale):
                 line = [row for row in own if row["arm"] == arm and _adam(row) == adam]
                 sweep_lines.line(axes, line, scale, across="lr", place=int(adam))
                 if axis == "learning":
                     sweep_lines.ring(axes, sweep_lines.points(line, "lr"), scale, across="lr")
-            style.baseline(axes, lines.base(own))
             style.rate_axis(axes, [row["lr"] for row in own])
-            style.title(axes, place, f"{setting.title}: {axis}")
-            axes.set_ylabel(lines.quantity(axis, setting, own))
         keys = [
             style.handle(arm, scale.ranks, text=_named(rows, arm, adam), place=int(adam))
             for arm, adam in _lines(rows, scale)

@@ -12,8 +12,8 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
-from paper_figures import lines, style, sweep_lines
 from paper_figures import rows as table
+from paper_figures import style, sweep_lines
 from paper_figures.picture import Picture
 from paper_figures.rows import Inputs, Row
 from replication.scale import Scale
@@ -36,22 +36,15 @@ def missing(inputs: Inputs) -> list[str]:
 
 def draw(rows: list[Row], scale: Scale) -> Figure:
     """Two panels per setting: a line per alpha."""
-    settings = sweep_lines.studies(rows, scale)
     names = sweep_lines.order(rows)
     with style.look():
-        figure, panels = style.panels(2 * len(settings), columns=2, height=2.0)
-        for place, axes in enumerate(panels):
-            study, setting = settings[place // 2]
-            axis = ("learning", "forgetting")[place % 2]
-            own = table.select(rows, study=study, axis=axis)
+        figure, panels = style.panels(2 * len(sweep_lines.studies(rows, scale)), columns=2, height=2.0)
+        for axes, _, _, own in sweep_lines.beside(panels, rows, scale):
             for step, (arm, name) in enumerate((arm, v) for arm in sweep_lines.arms(own, scale) for v in names):
                 line = table.select(own, arm=arm, variant=name)
                 shift = 1.0 if len({row["lr"] for row in own}) > 1 else 1.05 ** (step - 1)
                 sweep_lines.line(axes, line, scale, across="lr", place=names.index(name), shift=shift)
-            style.baseline(axes, lines.base(own))
             style.rate_axis(axes, [row["lr"] for row in own])
-            style.title(axes, place, f"{setting.title}: {axis}")
-            axes.set_ylabel(lines.quantity(axis, setting, own))
         keys = [
             style.handle(arm, scale.ranks, text=f"{style.label(arm)}, {_alpha(name, arm)}", place=names.index(name))
             for arm in sweep_lines.arms(rows, scale)

@@ -67,7 +67,7 @@ def draw(rows: list[Row], scale: Scale) -> Figure:
             axes.set_xlabel("threshold ε on the largest cosine")
             axes.set_ylabel(f"intruders of the top {own[0]['k']}")
         arms = [arm for arm in table.arms(scale)[::-1] if table.select(rows, arm=arm)]
-        style.legend(figure, [*style.arms(arms, scale.ranks), *_controls()])
+        style.legend(figure, [*style.arms(arms, scale.ranks), *_controls(), *style.seeds(rows)])
         return style.finish(figure)
 
 

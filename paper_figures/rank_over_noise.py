@@ -47,7 +47,7 @@ def draw(rows: list[Row], scale: Scale) -> Figure:
             style.title(axes, place, f"{setting.title}, to {style.count(max(row['tokens'] for row in own))} tokens")
             if place % 2 == 0:
                 axes.set_ylabel("rank for 90 % / that of noise")
-        style.legend(figure, _keys(tints))
+        style.legend(figure, [*_keys(tints), *style.seeds(rows)])
         return style.finish(figure)
 
 

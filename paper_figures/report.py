@@ -75,7 +75,7 @@ def _opening(inputs: Inputs, others: Sequence[Inputs], shown: Sequence[str]) -> 
         "once through low-rank adapters (LoRA) of several ranks. What it <b>learns</b> is its score on the new domain; "
         "what it <b>forgets</b> is what it loses of the abilities it had before. Each claim of the paper "
         "“LoRA Learns Less and Forgets Less” (Biderman et al., TMLR 2024) is put to these runs; "
-        "“undecided” means that the data cannot tell.</p>"
+        "“undecided” means that the data cannot tell, “not asked” that these runs hold nothing to ask it of.</p>"
         f"{_caution(verdicts)}{verdict_table.matrix(inputs, _titles(inputs), others)}{verdict_table.legend(verdicts)}"
     )
 
@@ -103,7 +103,7 @@ def _size(inputs: Inputs) -> str:
         # A sweep has a seed of its own, so that no rate is chosen on the runs it is used in.
         seeds = {run.seed for run in runs if run.study in dict(inputs.scale.settings)}
         facts.append(f"{len(runs)} training runs, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}")
-        facts.append(f"{run_table.duration(sum(run.seconds for run in runs))} of training")
+        facts.append(f"{run_table.duration(sum(run.seconds for run in runs))} of training, summed over runs")
     return " · ".join(facts)
 
 
@@ -162,8 +162,9 @@ def _judged(other: Inputs) -> str:
     if not verdict_cards.overall(verdicts):
         return ""
     titles = _titles(other)
+    counted = verdict_cards.headline(verdicts, where="by these numbers" if name == table.REPORTED else "there")
     body = (
-        f"<p>{html.escape(verdict_cards.headline(verdicts))}</p>{verdict_table.matrix(other, titles, scale=name)}"
+        f"<p>{html.escape(counted)}</p>{verdict_table.matrix(other, titles, scale=name)}"
         f"{verdict_cards.cards(verdicts, [], titles, scale=name)}"
     )
     return shell.more(f"The same claims, scale “{name}”", body)

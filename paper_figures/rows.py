@@ -102,7 +102,10 @@ def expected(scale: Scale) -> tuple[str, ...]:
 
 def command(name: str, asked: str) -> str:
     """The command that makes one table."""
-    return f"python analysis/{TABLES[name]}.py --scale {asked}"
+    if name == "throughput":
+        return f"python -m replication.benchmark_batch --out analysis/results/{Path(asked).stem}"
+    score = " --score" if name == "intruder_scaling" else ""
+    return f"python analysis/{TABLES[name]}.py{score} --scale {asked}"
 
 
 def select(rows: list[Row], **fields: object) -> list[Row]:

@@ -63,7 +63,9 @@ def stale(folder: Path, drawn: dict[str, dict[str, list[Row]]], inputs: Inputs, 
     kept = sorted(path.stem for path in folder.glob("*.json")) if whole else []
     for stem in kept:
         if stem not in drawn:
-            found.append(f"{stem}: its rows are gone; delete {folder / stem}.*")
+            found.append(
+                f"{stem}: its rows are gone; `python -m analysis` says how they are made, or delete {folder / stem}.*"
+            )
     return found
 
 

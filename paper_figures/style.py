@@ -5,8 +5,9 @@ Figures have the size they are printed at: 3.25 inches for one column, 6.75 for 
 An arm keeps one colour and one marker in every figure. Full fine-tuning has the colour of ink; ranks run from
 orange (small) over crimson to violet (large), which stay apart for the colour-blind and, by lightness, in grey
 print. The base is a dashed grey line. What varies within an arm (the linears adapted, alpha, the optimiser) is told
-by dashes and by how its marker is filled, never by a colour. The paper's own values are a pale line of the arm's
-colour. Figures stand on white; on a dark screen the page turns them over (shell.py).
+by dashes and by how its marker is filled, and not by a colour but in figure 4, where five variants cross. The paper's
+own values are a pale line of the arm's colour. Figures stand on white; on a dark screen the page turns them over
+(shell.py).
 """
 
 from __future__ import annotations
@@ -127,11 +128,17 @@ def length_axis(axes: Axes, lengths: Sequence[float], unit: str) -> None:
 
 
 def rate_axis(axes: Axes, rates: Sequence[float]) -> None:
-    """Logarithmic axis of learning rates, those named for which there is room."""
+    """Logarithmic axis of learning rates: a line at each, named where there is room; aslant if that names more."""
     known = sorted(set(rates))
     axes.set_xscale("log", base=2)
-    shown = _apart(axes, known, 1.3, number)
-    axes.set_xticks(shown, [number(rate) for rate in shown])
+    named = _apart(axes, known, 1.3, number)
+    slant: dict[str, Any] = (
+        {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if len(named) < len(known) else {}
+    )
+    if slant:
+        # A line of text at 7 points is 0.1 high; aslant it needs that over sin 40.
+        named = _apart(axes, known, 1.3, number, room=0.155)
+    axes.set_xticks(known, [number(rate) if rate in named else "" for rate in known], **slant)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlim(known[0] / 1.3, known[-1] * 1.3)
     axes.set_xlabel("learning rate")
@@ -151,14 +158,26 @@ def arms(names: Sequence[str], ranks: Sequence[int]) -> list[Line2D]:
     return [handle(arm, ranks) for arm in names]
 
 
-def handle(arm: str, ranks: Sequence[int], *, text: str | None = None, place: int = 0) -> Line2D:
-    """Legend entry of an arm, or of one of its variants under a name of its own."""
+def handle(
+    arm: str, ranks: Sequence[int], *, text: str | None = None, place: int = 0, tint: str | None = None
+) -> Line2D:
+    """Legend entry of an arm, or of one of its variants under a name (and in a colour) of its own."""
     if arm == "base":
         return Line2D([], [], color=MUTED, linestyle="--", linewidth=1.1, label=text or label(arm))
     return Line2D(
-        [], [], color=colour(arm, ranks), marker=marker(arm, ranks), linewidth=1.4, markersize=4.5,
+        [], [], color=tint or colour(arm, ranks), marker=marker(arm, ranks), linewidth=1.4, markersize=4.5,
         label=text or label(arm), **variant(place),
     )  # fmt: skip
+
+
+def note(text: str) -> Line2D:
+    """Legend entry of words alone."""
+    return Line2D([], [], linestyle="none", label=text)
+
+
+def seeds(rows: Sequence[dict[str, Any]]) -> list[Line2D]:
+    """Legend entry that says so where there is a line for each of several seeds; none for one seed."""
+    return [note("one line per seed")] if len({row["seed"] for row in rows}) > 1 else []
 
 
 def whisker(axes: Axes, x: float, row: dict[str, Any], colour: str) -> None:
@@ -204,8 +223,14 @@ def _saved(figure: Figure, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _apart(axes: Axes, values: Sequence[float], margin: float, text: Callable[[float], str]) -> list[float]:
-    """The values whose names do not touch on a logarithmic axis; the first is kept, then each that has room."""
+def _apart(
+    axes: Axes, values: Sequence[float], margin: float, text: Callable[[float], str], *, room: float | None = None
+) -> list[float]:
+    """The values whose names do not touch on a logarithmic axis; the first is kept, then each that has room.
+
+    Args:
+        room: inches between two names, where that is not their width.
+    """
     place = axes.get_subplotspec()
     across = place.get_gridspec().ncols if place is not None else 1
     # What the numbers at the left leave of a panel, inches; a letter of a tick is 0.062 wide at 7 points.
@@ -213,9 +238,9 @@ def _apart(axes: Axes, values: Sequence[float], margin: float, text: Callable[[f
     inch = wide / math.log2(max(values) * margin**2 / min(values))
     kept: list[float] = []
     for value in values:
-        room = [inch * abs(math.log2(value / other)) for other in kept]
-        needs = [0.031 * (len(text(value)) + len(text(other))) + 0.07 for other in kept]
-        if all(has >= need for has, need in zip(room, needs, strict=True)):
+        between = [inch * abs(math.log2(value / other)) for other in kept]
+        needs = [room or 0.031 * (len(text(value)) + len(text(other))) + 0.07 for other in kept]
+        if all(has >= need for has, need in zip(between, needs, strict=True)):
             kept.append(value)
     return kept
 

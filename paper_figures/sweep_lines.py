@@ -6,14 +6,14 @@ A line is an arm (colour, marker) in one variant (dashes, fill of the marker). V
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from paper_figures import lines, style
 from paper_figures import rows as table
-from paper_figures import style
 from paper_figures.rows import Inputs, Row
 from replication.scale import Scale, Setting
 
@@ -44,6 +44,18 @@ def missing(inputs: Inputs, sweep: str) -> list[str]:
 def studies(rows: list[Row], scale: Scale) -> list[tuple[str, Setting]]:
     """The settings that have rows, in the order of the scale."""
     return [(study, setting) for study, setting in scale.settings if table.select(rows, study=study)]
+
+
+def beside(panels: Sequence[Axes], rows: list[Row], scale: Scale) -> Iterator[tuple[Axes, str, Setting, list[Row]]]:
+    """Two panels per setting, learning and forgetting, each titled and named: (panel, axis, setting, its rows)."""
+    pairs = [(study, setting, axis) for study, setting in studies(rows, scale) for axis in ("learning", "forgetting")]
+    for place, (axes, (study, setting, axis)) in enumerate(zip(panels, pairs, strict=True)):
+        own = table.select(rows, study=study, axis=axis)
+        style.title(axes, place, f"{setting.title}: {axis}")
+        if own:
+            axes.set_ylabel(lines.quantity(axis, setting, own))
+        yield axes, axis, setting, own
+        style.baseline(axes, lines.base(own))
 
 
 def parts(variant: str) -> tuple[str, ...]:
@@ -78,13 +90,21 @@ def points(rows: list[Row], across: str) -> list[Row]:
     return [found[x] for x in sorted(found)]
 
 
-def line(axes: Axes, rows: list[Row], scale: Scale, *, across: str, place: int = 0, shift: float = 1.0) -> None:
-    """One line through rows of one arm and variant; `place` of the variant among those of the arm."""
+def line(
+    axes: Axes, rows: list[Row], scale: Scale, *, across: str, place: int = 0, shift: float = 1.0,
+    tint: str | None = None,
+) -> None:  # fmt: skip
+    """One line through rows of one arm and variant; `place` of the variant among those of the arm.
+
+    Args:
+        shift: moves the line sideways by this factor.
+        tint: another colour than the arm's.
+    """
     own = points(rows, across)
     if not own:
         return
     arm = own[0]["arm"]
-    tint, look = style.colour(arm, scale.ranks), style.variant(place)
+    tint, look = tint or style.colour(arm, scale.ranks), style.variant(place)
     for row in own:
         style.whisker(axes, row[across] * shift, row, tint)
     axes.plot(
@@ -106,7 +126,14 @@ def ring(axes: Axes, rows: list[Row], scale: Scale, *, across: str) -> None:
 def ring_key() -> Line2D:
     """Legend entry of the ring."""
     return Line2D(
-        [], [], color=style.MUTED, marker="o", markersize=8, fillstyle="none", linestyle="none", label="chosen rate"
+        [],
+        [],
+        color=style.MUTED,
+        marker="o",
+        markersize=8,
+        fillstyle="none",
+        linestyle="none",
+        label="chosen: lowest held-out target loss",
     )
 
 

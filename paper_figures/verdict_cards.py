@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from paper_figures.rows import Row, select
+from paper_figures.states import NOT_ASKED, SIGNS, STATES, state
 
-ANSWERS = ("supported", "not supported", "undecided")
-SIGNS = {"supported": "✓", "not supported": "✗", "undecided": "?"}
 _NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _WIDTH, _HEIGHT = 240, 26
 
@@ -44,29 +43,31 @@ def family(row: Row) -> str:
     return str(row.get("family") or "paper")
 
 
-def headline(verdicts: list[Row]) -> str:
-    """How many claims held, in words, those of the follow-ups apart.
+def headline(verdicts: list[Row], *, where: str = "in this study") -> str:
+    """How many claims held, in words, those of the follow-ups apart; `where` the others were not asked.
 
-    >>> headline([{"part": "overall", "answer": "supported"}, {"part": "overall", "answer": "undecided"}])
-    'Of the two claims asked, one holds and one stays undecided.'
+    >>> headline([{"part": "overall", "answer": "supported", "p_against": 0.9},
+    ...           {"part": "overall", "answer": "undecided", "p_against": None}])
+    'Of the two claims, one holds and one is not asked in this study.'
     """
     claims = overall(verdicts)
     if not claims:
         return "No claim has been asked yet."
     apart = {name: [row for row in claims if family(row) == name] for name in families(verdicts)}
-    whose = {"paper": "of the paper ", "follow-up": "of its follow-ups "} if len(apart) > 1 else {}
+    whose = {"paper": " of the paper", "follow-up": " of its follow-ups"} if len(apart) > 1 else {}
     said = [
-        f"Of the {_word(len(own))} claim{'' if len(own) == 1 else 's'} {whose.get(name, '')}asked, {_held(own)}."
+        f"Of the {_word(len(own))} claim{'' if len(own) == 1 else 's'}{whose.get(name, '')}, {_held(own, where)}."
         for name, own in apart.items()
     ]
     return " ".join(said)
 
 
-def _held(claims: list[Row]) -> str:
+def _held(claims: list[Row], where: str) -> str:
     forms = {"supported": ("holds", "hold"), "not supported": ("does not hold", "do not hold")}
-    forms |= {"undecided": ("stays undecided", "stay undecided")}
-    counts = {answer: sum(row["answer"] == answer for row in claims) for answer in ANSWERS}
-    parts = [f"{_word(n)} {forms[answer][n > 1]}" for answer, n in counts.items() if n]
+    forms |= {"undecided": ("is undecided", "are undecided")}
+    forms |= {NOT_ASKED: (f"is not asked {where}", f"are not asked {where}")}
+    counts = {name: sum(state(row) == name for row in claims) for name in STATES}
+    parts = [f"{_word(n)} {forms[name][n > 1]}" for name, n in counts.items() if n]
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
@@ -83,11 +84,16 @@ def cards(verdicts: list[Row], reference: list[Row], titles: dict[str, str], *, 
 
 
 def chip(answer: str, *, prefix: str = "", sign_only: bool = False) -> str:
-    """The answer as a coloured word with a sign, so that colour is never the only carrier."""
+    """A state as a coloured word with a sign, so that colour is never the only carrier."""
     kind, sign = answer.replace(" ", "-"), SIGNS.get(answer, "")
     if sign_only:
         return f"<span class='chip {kind}' title='reference: {html.escape(answer)}'>ref. {sign}</span>"
     return f"<span class='chip {kind}'>{sign} {html.escape(prefix + answer)}</span>"
+
+
+def speaks(other: Row) -> bool:
+    """Whether the answer of other data to a claim says anything: a follow-up's claim that they cannot ask does not."""
+    return family(other) == "paper" or state(other) != NOT_ASKED
 
 
 def effect_line(row: Row, limits: tuple[float, float], other: Row | None = None) -> str:
@@ -120,7 +126,7 @@ def effect_line(row: Row, limits: tuple[float, float], other: Row | None = None)
 def effect_words(row: Row) -> str:
     """The effect with its interval and unit."""
     if row.get("effect") is None:
-        return "no number: rows are missing"
+        return "no number, rows are missing"
     spread = "" if row.get("low") is None else f" [{_value(row['low'], '+')}, {_value(row['high'], '+')}]"
     return f"{_value(row['effect'], '+')}{spread} {row.get('unit') or ''}".strip()
 
@@ -174,7 +180,7 @@ def _card(whole: Row, rows: list[Row], beside: Beside) -> str:
     return (
         f"<article class='card' id='{anchor(whole, beside.scale)}'><header><h3>"
         f"<span class='id'>{_text(whole['claim'])}</span> {_text(whole['statement'])}</h3>"
-        f"<p>{chip(whole['answer'])}{_reference_chip(known.get(_key(whole)))}"
+        f"<p>{chip(state(whole))}{_reference_chip(known.get(_key(whole)))}"
         f"<span class='quiet'>{family(whole)}: {_text(whole['source'])}</span></p></header>"
         f"{_words(whole)}{lines}</article>"
     )
@@ -197,22 +203,22 @@ def _line(row: Row, limits: tuple[float, float], beside: Beside) -> str:
     other = beside.reference.get(_key(row))
     drawn = "" if row.get("effect") is None else effect_line(row, limits, other)
     where = beside.titles.get(row["setting"], row["setting"])
-    second = "" if other is None else f"<span class='reference'>{chip(other['answer'], sign_only=True)}</span>"
+    second = ""
+    if other is not None and speaks(other):
+        second = f"<span class='reference'>{chip(state(other), sign_only=True)}</span>"
     return (
         f"<details class='line' id='{anchor(row, beside.scale)}'><summary><span class='where'>{_text(where)}</span>"
-        f"<span class='answer'>{chip(row['answer'])}{second}</span>"
+        f"<span class='answer'>{chip(state(row))}{second}</span>"
         f"<span class='drawn'>{drawn}</span><span class='number'>{_text(effect_words(row))}</span></summary>"
         f"{_words(row)}{_counts(row)}{_reference_words(other)}</details>"
     )
 
 
 def _reference_words(other: Row | None) -> str:
-    if other is None:
+    if other is None or not speaks(other):
         return ""
     seeds = f"{other['seeds']} seed{'s' if other['seeds'] != 1 else ''}"
-    return (
-        f"<p class='quiet'>Reference collection, {seeds}: {_text(other['answer'])}, {_text(effect_words(other))}.</p>"
-    )
+    return f"<p class='quiet'>Reference collection, {seeds}: {state(other)}, {_text(effect_words(other))}.</p>"
 
 
 def _words(row: Row) -> str:
@@ -234,10 +240,10 @@ def _counts(row: Row) -> str:
 
 
 def _reference_chip(other: Row | None) -> str:
-    if other is None:
+    if other is None or not speaks(other):
         return ""
     seeds = f" ({other['seeds']} seeds)" if other.get("seeds") else ""
-    return f"<span class='reference'>{chip(other['answer'], prefix='reference' + seeds + ': ')}</span>"
+    return f"<span class='reference'>{chip(state(other), prefix='reference' + seeds + ': ')}</span>"
 
 
 def _key(row: Row) -> tuple[str, str, str]:

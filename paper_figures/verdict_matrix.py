@@ -1,13 +1,15 @@
 """The verdict matrix: every part of every claim against every setting, by sign, colour and size.
 
-A tick is supported, a cross not supported, a question mark undecided; the colour says the same and the number is the
-effect (in score where no unit is named), positive in the direction that is claimed. A dagger: the answer does not
-survive when all questions of the matrix are counted (Holm). Grey text stands beside its claim and does not count.
+A tick is supported, a cross not supported, a question mark undecided, a dash not asked (its rows are missing); the
+colour says the same and the number is the effect (in score where no unit is named), positive in the direction that is
+claimed. A dagger: the answer does not survive when all questions of the matrix are counted (Holm). Grey text stands
+beside its claim and does not count.
 """
 
 from __future__ import annotations
 
 import math
+import textwrap
 from functools import partial
 
 from matplotlib.axes import Axes
@@ -15,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from paper_figures import rows as table
-from paper_figures import style
+from paper_figures import states, style
 from paper_figures.picture import Picture
 from paper_figures.rows import Inputs, Row
 from replication.scale import Scale
@@ -23,15 +25,19 @@ from replication.scale import Scale
 STEM = "verdict_matrix"
 NEEDS = ("verdicts",)
 
-# Blue and orange stay apart for every kind of colour blindness; grey is neither.
-LOOK = {"supported": ("✓", "#bcd7f0"), "not supported": ("✗", "#f6c89b"), "undecided": ("?", "#e9ebee")}
+# Blue and orange stay apart for every kind of colour blindness; grey is neither, and white was not asked.
+LOOK = {"supported": "#bcd7f0", "not supported": "#f6c89b", "undecided": "#e4e6ea", states.NOT_ASKED: style.PAPER}
 _GROUPS = {"cpt": "CPT", "ift": "IFT", "code": "code", "math": "maths", "all": "all"}
 # Inches of a line, and the lines that fit on a page of 9 inches.
 _LINE, _PAGE = 0.165, 48
-# Letters at 7 points that fit beside the number of a claim.
-_LETTERS = 46
-# Fills its cell, so the sign of "undecided" is left out beside it.
-_ABSENT = "no rows"
+# Share of the width at the left, and the letters at 7 points that fit there beside the number of a claim; the second
+# with many columns, whose numbers would otherwise run into their signs.
+_MARGINS, _MANY = ((0.42, 50), (0.345, 40)), 7
+_UNITS = {
+    "share of noise rank": "of noise rank", "strings per problem": "strings", "nats per token": "nats/token",
+    "share of full fine-tuning's speed": "of full's speed", "share of full fine-tuning's memory": "of full's memory",
+    "powers of ten above a factor of 10": "powers of ten above 10×",
+}  # fmt: skip
 
 
 def pictures(inputs: Inputs) -> dict[str, Picture]:
@@ -66,55 +72,68 @@ def pages(rows: list[Row]) -> list[list[Row]]:
 def draw(rows: list[Row], scale: Scale) -> Figure:
     """One line per part of a claim, one column per setting or group of settings."""
     columns = _columns(rows, scale)
-    lines = list(dict.fromkeys((row["claim"], row["part"]) for row in rows))
+    left, letters = _MARGINS[len(columns) > _MANY]
+    groups = [table.select(rows, claim=c, part=p) for c, p in dict.fromkeys((r["claim"], r["part"]) for r in rows)]
+    names = [_named(own[0], letters) for own in groups]
+    # A name of two lines is higher than one by most of a line.
+    heights = [1 + 0.75 * name.count("\n") for name in names]
+    tops = [sum(heights[:place]) for place in range(len(heights))]
     with style.look():
-        figure = Figure(figsize=(style.PAGE, _LINE * len(lines) + 0.75))
+        figure = Figure(figsize=(style.PAGE, _LINE * sum(heights) + 0.75))
         axes = figure.subplots()
-        figure.subplots_adjust(left=0.42, right=0.985, top=1 - 0.55 / figure.get_figheight(), bottom=0.04)
-        for height, (claim, part) in enumerate(lines):
-            own = table.select(rows, claim=claim, part=part)
-            first = height == 0 or lines[height - 1][0] != claim
-            _line(axes, height, own, columns, first=first)
-        _frame(axes, len(lines), columns, scale)
-        figure.legend(handles=_keys(rows), loc="upper center", ncols=4, fontsize=style.SMALL)
+        figure.subplots_adjust(left=left, right=0.985, top=1 - 0.55 / figure.get_figheight(), bottom=0.04)
+        claim = ""
+        for own, name, top, high in zip(groups, names, tops, heights, strict=True):
+            _cells(axes, own, columns, top, high)
+            shade = style.INK if own[0].get("counts", True) else style.MUTED
+            axes.text(-0.6, top + high / 2, name, va="center", ha="right", fontsize=style.SMALL, color=shade)
+            if own[0]["claim"] != claim:
+                claim = own[0]["claim"]
+                _start(axes, claim, top, left / (0.985 - left))
+        _frame(axes, sum(heights), columns, scale)
+        figure.legend(handles=_keys(rows), loc="upper center", ncols=5, fontsize=style.SMALL)
         return figure
 
 
-def _line(axes: Axes, height: int, rows: list[Row], columns: list[str], *, first: bool) -> None:
+def _cells(axes: Axes, rows: list[Row], columns: list[str], top: float, high: float) -> None:
+    middle = top + high / 2
     for row in rows:
-        place = columns.index(row["setting"])
-        sign, tint = LOOK[row["answer"]]
-        effect = _effect(row)
-        axes.add_patch(Rectangle((place - 0.48, height - 0.45), 0.96, 0.9, facecolor=tint, linewidth=0))
+        place, state = columns.index(row["setting"]), states.state(row)
+        edge = style.GRID if state == states.NOT_ASKED else LOOK[state]
+        axes.add_patch(
+            Rectangle(
+                (place - 0.48, top + 0.05), 0.96, high - 0.1, facecolor=LOOK[state], edgecolor=edge, linewidth=0.6
+            )
+        )
         shade = style.INK if row.get("counts", True) else style.MUTED
-        if effect != _ABSENT:
-            axes.text(place - 0.42, height, sign, va="center", fontsize=style.SMALL, color=shade)
-        axes.text(place + 0.44, height, effect, va="center", ha="right", fontsize=style.SMALL, color=shade)
-    shade = style.INK if rows[0].get("counts", True) else style.MUTED
-    axes.text(-0.6, height, _named(rows[0]), va="center", ha="right", fontsize=style.SMALL, color=shade)
-    if first:
+        asked = row["effect"] is not None
         axes.text(
-            -0.74, height, rows[0]["claim"], va="center", fontsize=style.SMALL, fontweight="bold",
-            transform=axes.get_yaxis_transform(),
+            place - 0.43 if asked else place, middle, states.SIGNS[state], va="center", color=shade,
+            ha="left" if asked else "center", fontsize=style.SMALL,
         )  # fmt: skip
-        if height:
-            axes.plot([-0.74, 1.0], [height - 0.5] * 2, color=style.MUTED, linewidth=0.5, clip_on=False,
-                      transform=axes.get_yaxis_transform())  # fmt: skip
+        if asked:
+            axes.text(place + 0.46, middle, _effect(row), va="center", ha="right", fontsize=style.SMALL, color=shade)
+
+
+def _start(axes: Axes, claim: str, top: float, left: float) -> None:
+    """The number of a claim beside its first part, and the rule above it; `left` in widths of the axes."""
+    across = axes.get_yaxis_transform()
+    axes.text(0.005 - left, top + 0.5, claim, va="center", fontsize=style.SMALL, fontweight="bold", transform=across)
+    if top:
+        axes.plot([0.005 - left, 1.0], [top] * 2, color=style.MUTED, linewidth=0.5, clip_on=False, transform=across)
 
 
 def _effect(row: Row) -> str:
-    if row.get("effect") is None:
-        return _ABSENT if row.get("missing") else ""
     value = row["effect"]
     # Without the zero before the point, as the paper prints its scores.
     text = f"{value:+.2f}".replace("+0.", "+.").replace("-0.", "-.") if abs(value) < 10 else f"{value:+.0f}"
     return text.replace("-", "−") + ("†" if row.get("holm") is False and row["answer"] != "undecided" else "")
 
 
-def _frame(axes: Axes, count: int, columns: list[str], scale: Scale) -> None:
+def _frame(axes: Axes, height: float, columns: list[str], scale: Scale) -> None:
     titles = {study: setting.title for study, setting in scale.settings} | _GROUPS
     axes.set_xlim(-0.5, len(columns) - 0.5)
-    axes.set_ylim(count - 0.5, -0.5)
+    axes.set_ylim(height, 0)
     axes.set_xticks(range(len(columns)), [titles.get(name, name).replace(" ", "\n", 1) for name in columns])
     axes.xaxis.tick_top()
     axes.tick_params(axis="x", labelsize=style.SMALL)
@@ -124,7 +143,10 @@ def _frame(axes: Axes, count: int, columns: list[str], scale: Scale) -> None:
 
 
 def _keys(rows: list[Row]) -> list[Patch]:
-    keys = [Patch(color=tint, label=f"{sign} {answer}") for answer, (sign, tint) in LOOK.items()]
+    keys = [
+        Patch(facecolor=tint, edgecolor=style.GRID, label=f"{states.SIGNS[state]} {state}")
+        for state, tint in LOOK.items()
+    ]
     if any(row.get("holm") is False and row["answer"] != "undecided" for row in rows):
         keys.append(Patch(color=style.PAPER, label="† not after Holm"))
     return keys
@@ -140,8 +162,9 @@ def _claims(rows: list[Row]) -> list[str]:
     return list(dict.fromkeys(row["claim"] for row in rows))
 
 
-def _named(row: Row) -> str:
-    unit = row["unit"]
-    short = {"share of noise rank": "of noise rank", "strings per problem": "strings", "nats per token": "nats/token"}
-    text = row["part"] if unit.startswith("score") else f"{row['part']} ({short.get(unit, unit)})"
-    return text if len(text) <= _LETTERS else text[: _LETTERS - 2].rstrip() + "…"
+def _named(row: Row, letters: int) -> str:
+    unit = "" if row["unit"].startswith("score") else f"({_UNITS.get(row['unit'], row['unit'])})"
+    text = f"{row['part']} {unit}".strip()
+    if len(text) <= letters:
+        return text
+    return "\n".join([*textwrap.wrap(row["part"], letters), *([unit] if unit else [])])

@@ -9,9 +9,10 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from paper_figures import verdict_cards
+from paper_figures import states, verdict_cards
 from paper_figures.rows import REPORTED, Inputs, Row, select
-from paper_figures.verdict_cards import SIGNS, anchor, chip, families, family, overall
+from paper_figures.states import SIGNS, state
+from paper_figures.verdict_cards import anchor, chip, families, family, overall
 
 _WHOSE = {"paper": "Claims of the paper", "follow-up": "Claims of the follow-ups"}
 # Of a one-sided comparison whose interval covers 95 % on two sides.
@@ -51,31 +52,26 @@ def _beside(scale: str) -> str:
 
 def legend(verdicts: list[Row]) -> str:
     """What the signs mean, and what it means that so many comparisons are made at once."""
-    asked = [row for row in verdicts if row["part"] != "overall" and row.get("effect") is not None]
-    if not asked:
+    parts = [row for row in verdicts if row["part"] != "overall"]
+    if not parts:
         return ""
-    holds, not_, open_ = (chip(answer) for answer in verdict_cards.ANSWERS)
+    chips = " ".join(chip(name) for name in states.STATES)
     signs = (
-        f"{holds} {not_} {open_} Each sign is one comparison in one setting; small signs stand beside the claim and do "
-        "not count. Point at a sign for its effect, follow it for the evidence."
+        f"{chips} Each sign is one comparison in one setting; small signs stand beside the claim and do not count. "
+        "Point at a sign for its effect, follow it for the evidence."
     )
-    return f"<p class='quiet legend'>{signs}</p><p class='quiet'>{_text(_multiplicity(asked))}</p>"
+    return f"<p class='quiet legend'>{signs}</p><p class='quiet'>{_text(_multiplicity(parts))}</p>"
 
 
-def _multiplicity(asked: list[Row]) -> str:
-    directed = [row for row in asked if row.get("rule", "greater") == "greater"]
-    expected = f"{_BY_CHANCE * len(directed):.1f}"
-    words = (
-        f"{len(asked)} comparisons are made at once, each with a 95 % interval of its own: if nothing were true, "
-        f"chance alone would call about {expected} of the {len(directed)} directed ones supported"
-    )
-    tested = [row for row in asked if row["answer"] != "undecided" and row.get("holm") is not None]
-    if not tested:
-        return f"{words}, which is why a claim needs all of its parts."
-    standing = sum(bool(row["holm"]) for row in tested)
+def _multiplicity(parts: list[Row]) -> str:
+    """The count of `python -m analysis` for a terminal, in its words."""
+    asked = [row for row in parts if row["p_against"] is not None]
+    groups = [[row for row in asked if row["answer"] == answer] for answer in ("supported", "not supported")]
+    firm = [sum(row["holm"] for row in group) for group in groups]
     return (
-        f"{words}; of the {len(tested)} with an answer, {standing} stand after Holm's correction for all of them, and "
-        f"the others have a dashed sign."
+        f"Of {len(parts)} parts {len(asked)} could be asked; were none true, chance would support "
+        f"{_BY_CHANCE * len(asked):.1f}. {len(groups[0])} are supported, {len(groups[1])} refuted; Holm's correction "
+        f"over all leaves {firm[0]} and {firm[1]}, and the others have a dashed sign."
     )
 
 
@@ -84,10 +80,10 @@ def _row(
     titles: dict[str, str], scale: str,
 ) -> str:  # fmt: skip
     parts = [row for row in select(verdicts, claim=whole["claim"]) if row["part"] != "overall"]
-    cells = [chip(whole["answer"])]
+    cells = [chip(state(whole))]
     for other in known:
         same = next((row for row in overall(other.tables["verdicts"]) if row["claim"] == whole["claim"]), None)
-        cells.append("" if same is None else chip(same["answer"]))
+        cells.append("" if same is None or not verdict_cards.speaks(same) else chip(state(same)))
     groups = [select(parts, setting=study) for study in settings]
     if len(heads) > len(cells) + len(groups):
         groups.append([row for row in parts if row["setting"] not in settings])
@@ -98,10 +94,10 @@ def _row(
 
 
 def _sign(row: Row, titles: dict[str, str], scale: str) -> str:
-    kinds = ["sign", row["answer"].replace(" ", "-")]
+    kinds = ["sign", state(row).replace(" ", "-")]
     kinds += ["aside"] if not row.get("counts", True) else []
     kinds += ["unsure"] if row.get("holm") is False and row["answer"] != "undecided" else []
-    sign = SIGNS.get(row["answer"], "")
+    sign = SIGNS[state(row)]
     return f"<a class='{' '.join(kinds)}' href='#{anchor(row, scale)}' title='{_text(_words(row, titles))}'>{sign}</a>"
 
 
@@ -109,7 +105,7 @@ def _words(row: Row, titles: dict[str, str]) -> str:
     where = titles.get(row["setting"], row["setting"])
     aside = "" if row.get("counts", True) else " (beside the claim)"
     lines = [f"{row['claim']}, {row['part']}{': ' + where if where else ''}{aside}", row["statement"]]
-    lines.append(f"{row['answer']}: {verdict_cards.effect_words(row)}")
+    lines.append(f"{state(row)}: {verdict_cards.effect_words(row)}")
     seeds, items = row.get("seeds"), row.get("n_items")
     counted = [f"{n} {word}{'' if n == 1 else 's'}" for n, word in ((seeds, "seed"), (items, "item")) if n]
     chance = [] if row.get("p") is None else [f"p {verdict_cards.chance(row['p'])}"]

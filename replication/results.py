@@ -149,7 +149,9 @@ def read_runs(path: Path) -> list[RunRow]:
 
 def _read(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
-        raise FileNotFoundError(f"no results at {path}; make them with `python -m experiments collect`")
+        raise FileNotFoundError(
+            f"no results at {path}; make them with `python -m experiments collect` and the study's --scale"
+        )
     raw = path.read_bytes()
     text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
     return [json.loads(line) for line in text.splitlines() if line]

@@ -47,7 +47,7 @@ def test_all_analyses_run_without_torch_and_keep_tracked_spectra(
     done = _python("-c", code, before=str(tmp_path / "blocked"))
     assert done.returncode == 0, done.stderr
     assert "skipped, tracked rows kept (torch is not installed)" in done.stdout
-    assert "full above every rank" in done.stdout
+    assert "every part with its interval" in done.stdout
     written = {path.name for path in (out / "toy").iterdir()}
     with_effects = ("tradeoff", "sweeps", "capacity", "pass_at_k", "throughput")
     tables = ("curves", "diversity", "spectra", "verdicts", "missing", *with_effects[:-1])

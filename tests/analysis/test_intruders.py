@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -147,7 +146,8 @@ def test_the_study_s_rows_effects_and_cache(
     assert above["low"] > 0 and above["seeds"] == 2 and above["items"] == MATRICES
     assert found["intruders_full_above_matched", "cpt_code"]["value"] == 0
     together = found["intruders_vs_forgetting", "cpt_code"]
-    assert (together["items"], together["seeds"]) == (9, 2) and together["low"] > 0 and together["high"] <= 1
+    assert (together["items"], together["seeds"]) == (9, 2)
+    assert together["value"] > 0.5 and together["low"] < 0  # three ranks decide nothing
 
     before = (where.out / "intruders.jsonl").read_bytes()
     monkeypatch.setattr(intruders, "measure", lambda *_, **__: pytest.fail("measured again"))
@@ -166,15 +166,6 @@ def test_a_study_without_checkpoints_keeps_what_is_tracked(make_study: Callable[
     where = Places(tables.scale, tmp_path, tmp_path / "runs", tmp_path / "out")
     assert "make study" in intruders.write(tables, where)
     assert not where.out.exists()
-
-
-def test_the_correlation_s_interval_covers_and_narrows() -> None:
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal(40)
-    strong = intruder_effects._resampled([(x, x + 0.3 * rng.standard_normal(40))], seeds=1)
-    none = intruder_effects._resampled([(x, rng.standard_normal(40))], seeds=3)
-    assert strong.value > 0.8 and strong.low > 0.6 and strong.high <= 1
-    assert none.low < 0 < none.high and none.covers == "items and seeds"
 
 
 def test_effects_of_other_quantities_stay(tmp_path: Path) -> None:

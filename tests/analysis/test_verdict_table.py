@@ -85,4 +85,12 @@ def test_notes_say_what_chance_what_holm_and_what_the_intervals_cover() -> None:
     assert "2 are supported, 1 refuted; Holm's correction over all leaves 1 and 0 (~ falls)." in text
     assert "beside the claim" in text and "One seed" in text and "Unpaired" in text
     signs = [line.split("-0.100")[0].split()[-1] for line in text.splitlines() if "-0.100" in line]
-    assert signs == ["✓", "✓~", "✗~", "?"]
+    assert signs == ["✓", "✓~", "✗~", "–"]
+
+
+def test_the_brief_form_has_claims_and_matrix_and_says_what_was_not_asked() -> None:
+    none = {"effect": None, "low": None, "high": None, "mde": None, "p": None, "p_against": None}
+    made = [_row("C5", "a", "cpt_mix", "undecided", **none), _row("C5", "overall", "all", "undecided", p_against=None)]
+    text = verdict_table.brief(made)
+    assert "C5  NOT ASKED" in text and "missing" not in text.split("not asked")[0]
+    assert text.splitlines()[3].split() == ["C5", "–", "–"]

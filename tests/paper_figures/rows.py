@@ -85,7 +85,7 @@ def verdicts() -> list[dict]:
         answers = {row["answer"] for row in own}
         answer = next(a for a in ("not supported", "undecided", "supported") if a in answers)
         whole = _verdict(claim, "overall", "all", "all parts", None)
-        rows += [*own, whole | {"statement": statement, "answer": answer}]
+        rows += [*own, whole | {"statement": statement, "answer": answer, "p_against": 0.5}]
     return rows
 
 
@@ -100,7 +100,9 @@ def _verdict(claim: str, part: str, setting: str, rule: str, effect: tuple[float
         "source": "v2 section 4.1, Figure 1", "answer": answer, "unit": unit, "rule": rule,
         "smallest_effect": None if effect is None else 1.0 if unit != "score" else 0.03, "counts": part != "gap grows",
         "effect": value, "low": low, "high": high, "n_items": 120, "seeds": 1, "mde": None if effect is None else 0.05,
-        "covers": "items", "missing": 0, "evidence": f"In {part}: 0.70 < 0.45 & more, over 120 items and 1 seed.",
+        "p": None if effect is None else 0.01, "p_against": None if effect is None else 0.5,
+        "holm": answer != "undecided", "covers": "items", "missing": 0,
+        "evidence": f"In {part}: 0.70 < 0.45 & more, over 120 items and 1 seed.",
         "would_change": "Three seeds with the opposite sign.",
     }  # fmt: skip
 

@@ -248,7 +248,7 @@ def test_text_is_readable_in_light_and_dark(visit, scheme):
     assert (paper > 0.5) is (scheme == "light")
     for selector in ("body", ".quiet", "a", ".matrix thead th"):
         assert contrast(luminance(page, selector, "color"), paper) >= 4.5, selector
-    for kind in ("supported", "not-supported", "undecided"):
+    for kind in ("supported", "not-supported", "undecided", "not-asked"):
         chip = f".chip.{kind}"
         assert contrast(luminance(page, chip, "color"), luminance(page, chip, "backgroundColor")) >= 4.5, kind
 

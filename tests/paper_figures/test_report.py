@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import io
 import json
 import re
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from analysis import verdict_table as terminal
 from paper_figures import charts, inline, report, run_table, verdict_cards, verdict_table
 
 VOID = {"meta", "img", "rect", "line", "circle", "br", "link", "input"}
@@ -69,8 +71,12 @@ def rows_of(page):
 
 def with_verdicts(study, change):
     """The study's inputs with `change` made to each verdict row."""
-    rows = [row | change(row) for row in study.inputs.tables["verdicts"]]
-    return dataclasses.replace(study.inputs, tables=study.inputs.tables | {"verdicts": rows})
+    return changed(study.inputs, change)
+
+
+def changed(inputs, change):
+    rows = [row | change(row) for row in inputs.tables["verdicts"]]
+    return dataclasses.replace(inputs, tables=inputs.tables | {"verdicts": rows})
 
 
 def test_the_page_is_well_formed_and_needs_nothing_from_outside(page):
@@ -89,19 +95,61 @@ def test_every_link_within_the_page_leads_somewhere(page):
 
 
 def test_the_headline_counts_the_claims(page):
-    assert "Of the six claims asked, three hold, one does not hold and two stay undecided." in page
+    assert "Of the six claims, three hold, one does not hold and two are undecided." in page
 
 
 @pytest.mark.parametrize(
     ("answers", "words"),
     [
-        (["supported"] * 2, "Of the two claims asked, two hold."),
-        (["not supported", "undecided"], "Of the two claims asked, one does not hold and one stays undecided."),
+        (["supported"] * 2, "Of the two claims, two hold."),
+        (["not supported", "undecided"], "Of the two claims, one does not hold and one is undecided."),
         ([], "No claim has been asked yet."),
     ],
 )
 def test_the_headline_leaves_out_what_did_not_happen(answers, words):
-    assert verdict_cards.headline([{"part": "overall", "answer": answer} for answer in answers]) == words
+    rows = [{"part": "overall", "answer": answer, "p_against": 0.4} for answer in answers]
+    assert verdict_cards.headline(rows) == words
+
+
+UNASKED = {"effect": None, "low": None, "high": None, "p": None, "p_against": None, "answer": "undecided"}
+
+
+def test_a_claim_without_a_part_that_could_be_asked_is_not_called_undecided(study):
+    inputs = with_verdicts(study, lambda row: UNASKED if row["claim"] == "C7" else {})
+    page = report.page(inputs, pictures={}, missing=[], reference=[])
+    assert "three hold, one does not hold, one is undecided and one is not asked in this study." in page
+    card = page[page.index("id='claim-c7'") : page.index("id='claim-c8'")]
+    # The claim, and its part in two settings.
+    assert card.count("<span class='chip not-asked'>– not asked</span>") == 3
+    assert "undecided" not in card
+    assert verdict_table.matrix(inputs, {}).count("class='sign not-asked'") == 2
+
+
+def test_other_numbers_that_cannot_ask_a_follow_up_stand_nowhere_beside_it(study):
+    own = with_verdicts(study, lambda row: {"family": "follow-up" if row["claim"] == "C8" else "paper"})
+    other = dataclasses.replace(
+        changed(own, lambda row: UNASKED if row["claim"] in ("C7", "C8") else {}),
+        scale=dataclasses.replace(study.scale, name="printed"),
+    )
+    beside = re.findall(r"data-label='overall, printed'>(.*?)</td>", verdict_table.matrix(own, {}, [other]))
+    assert beside[-2:] == ["<span class='chip not-asked'>– not asked</span>", ""]
+    cards = verdict_cards.cards(own.tables["verdicts"], other.tables["verdicts"], {})
+    c7, c8 = (cards[cards.index(f"id='claim-{name}'") :].partition("</article>")[0] for name in ("c7", "c8"))
+    # The claim, and its part in two settings.
+    assert c7.count("class='reference'") == 3
+    assert "class='reference'" not in c8
+
+
+def test_the_page_counts_comparisons_as_the_terminal_does(study):
+    inputs = with_verdicts(study, lambda row: UNASKED if row["part"] == "gap grows" else {})
+    verdicts = inputs.tables["verdicts"]
+    shown = html.unescape(verdict_table.legend(verdicts))
+    printed = " ".join(terminal.table(verdicts).split())
+    # Nine parts in two settings, one part not asked: 16 times one in forty.
+    assert "Of 18 parts 16 could be asked; were none true, chance would support 0.4." in shown
+    for words in (r"Of \d+ parts .*? chance would support [\d.]+", r"\d+ are supported.*? leaves \d+ and \d+"):
+        (said,) = re.findall(words, printed)
+        assert said in shown
 
 
 def test_every_verdict_row_is_on_the_page_with_its_words(study, page):
@@ -255,8 +303,8 @@ def test_the_matrix_has_a_sign_for_every_comparison_and_claims_of_others_apart(s
     assert sum(kind in drawn for kind in ("Claims of the paper", "Claims of the follow-ups")) == 2
     assert drawn.index("Claims of the follow-ups") > drawn.index(">C7<")
     assert verdict_cards.headline(inputs.tables["verdicts"]) == (
-        "Of the five claims of the paper asked, two hold, one does not hold and two stay undecided. "
-        "Of the one claim of its follow-ups asked, one holds."
+        "Of the five claims of the paper, two hold, one does not hold and two are undecided. "
+        "Of the one claim of its follow-ups, one holds."
     )
 
 
@@ -266,8 +314,11 @@ def test_answers_that_many_comparisons_make_doubtful_are_marked(study):
     held = [row for row in verdicts if row["answer"] != "undecided" and row["part"] != "overall"]
     doubtful = [row for row in held if row["claim"] == "C1"]
     assert verdict_table.matrix(inputs, {}).count("unsure") == len(doubtful) > 0
-    words = verdict_table.legend(verdicts)
-    assert f"of the {len(held)} with an answer, {len(held) - len(doubtful)} stand after Holm" in words
+    words = html.unescape(verdict_table.legend(verdicts))
+    refuted = [row for row in held if row["answer"] == "not supported"]
+    supported = len(held) - len(refuted)
+    left = f"{supported - len(doubtful)} and {len(refuted)}"
+    assert f"{supported} are supported, {len(refuted)} refuted; Holm's correction over all leaves {left}" in words
     page = report.page(inputs, pictures={}, missing=[], reference=[])
     assert "does not stand after Holm" in page and "p &lt; 0.001" in page
 

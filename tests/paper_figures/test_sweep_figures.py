@@ -14,6 +14,7 @@ from paper_figures import (
     fig4_regularisation,
     fig7_modules,
     figS1_rates,
+    intruder_scaling,
     intruders,
     published,
     rank_over_noise,
@@ -56,13 +57,39 @@ def test_the_ring_is_at_the_chosen_rate_of_each_arm(study):
     assert rings == {(row["lr"], row["value"]) for row in rows if row["chosen"]}
 
 
-def test_regularisation_shows_full_fine_tuning_in_ink_only(study):
+def test_regularisation_gives_every_variant_a_colour_and_full_fine_tuning_ink(study):
     left, _ = fig4_regularisation.pictures(study.inputs)["fig4_regularisation"].draw().axes
-    ink = [line for line in left.lines if to_hex(line.get_color()) == style.INK and line.get_marker() == "^"]
+    lines = [line for line in left.lines if line.get_marker() == "^"]
     wanted = table.select(study.inputs.tables["sweeps"], sweep="regularisation", axis="learning")
-    assert len(ink) == len({row["variant"] for row in wanted}) == 5
-    drawn = sorted(value for line in ink for value in line.get_ydata())
+    colours = {to_hex(line.get_color()) for line in lines}
+    assert len(lines) == len(colours) == len({row["variant"] for row in wanted}) == 5
+    (ink,) = [line for line in lines if to_hex(line.get_color()) == style.INK]
+    assert sorted(ink.get_ydata()) == sorted(row["value"] for row in table.select(wanted, variant=""))
+    drawn = sorted(value for line in lines for value in line.get_ydata())
     assert drawn == sorted(row["value"] for row in wanted)
+
+
+def test_every_rate_has_a_tick_and_the_ring_says_what_chose_it(study):
+    figure = figS1_rates.pictures(study.inputs)["figS1_rates"].draw()
+    rows = table.select(study.inputs.tables["sweeps"], study="cpt_code", sweep="learning_rates", axis="learning")
+    assert list(figure.axes[0].get_xticks()) == sorted({row["lr"] for row in rows})
+    assert "chosen: lowest held-out target loss" in [text.get_text() for text in figure.legends[0].texts]
+
+
+def test_scaled_intruders_have_a_line_per_arm_and_marks_for_other_seeds(study):
+    rows = study.inputs.tables["intruder_scaling"]
+    again = [row | {"seed": 1, "run": row["run"] + "-again"} for row in rows if row["factor"] in (0.5, 1.0)]
+    inputs = dataclasses.replace(study.inputs, tables=study.inputs.tables | {"intruder_scaling": [*rows, *again]})
+    figure = intruder_scaling.pictures(inputs)["intruder_scaling"].draw()
+    axes = figure.axes[0]
+    own = table.select(rows, study=rows[0]["study"], axis="learning")
+    assert list(axes.get_xticks()) == sorted({row["factor"] for row in own})
+    drawn = [line for line in axes.lines if line.get_marker() not in ("None", "")]
+    lines = [line for line in drawn if line.get_linestyle() != "None"]
+    assert len(lines) == len({(row["run"], row["direction"]) for row in own})
+    marks = [value for line in drawn if line.get_linestyle() == "None" for value in line.get_ydata()]
+    assert sorted(marks) == sorted(row["change"] for row in own if row["factor"] == 0.5)
+    assert "other seeds" in [text.get_text() for text in figure.legends[0].texts]
 
 
 def test_modules_have_a_panel_per_rank_and_a_line_per_choice(study):
@@ -94,7 +121,44 @@ def test_the_matrix_has_a_cell_for_every_verdict_and_no_more(study):
     rows = [row for row in study.inputs.tables["verdicts"] if row["part"] != "overall"]
     axes = verdict_matrix.pictures(study.inputs)["verdict_matrix"].draw().axes[0]
     colours = [to_hex(patch.get_facecolor()) for patch in axes.patches]
-    assert sorted(colours) == sorted(verdict_matrix.LOOK[row["answer"]][1] for row in rows)
+    assert sorted(colours) == sorted(verdict_matrix.LOOK[row["answer"]] for row in rows)
+
+
+def test_a_part_without_an_effect_is_a_dash_and_no_question_mark(study):
+    rows = [row for row in study.inputs.tables["verdicts"] if row["claim"] == "C7" and row["part"] != "overall"]
+    drawn = verdict_matrix.draw([row | {"effect": None} for row in rows], study.scale)
+    cells = [text.get_text() for text in drawn.axes[0].texts]
+    assert cells.count("–") == len(rows)
+    assert "?" not in cells
+    assert {to_hex(patch.get_facecolor()) for patch in drawn.axes[0].patches} == {style.PAPER}
+
+
+def test_names_of_the_matrix_are_whole_and_stay_on_the_page(study):
+    part = "the size of the change goes with forgetting after all"
+    long = {"part": part, "unit": "share of full fine-tuning's speed"}
+    rows = [row | long for row in study.inputs.tables["verdicts"] if row["claim"] == "C7" and row["part"] != "overall"]
+    figure = verdict_matrix.draw(rows, study.scale)
+    figure.canvas.draw()
+    (name,) = [text for text in figure.axes[0].texts if "change" in text.get_text()]
+    assert name.get_text().replace("\n", " ") == f"{part} (of full's speed)"
+    (claim,) = [text for text in figure.axes[0].texts if text.get_text() == "C7"]
+    assert claim.get_window_extent().x0 >= 0
+    assert name.get_window_extent().x0 > claim.get_window_extent().x1
+
+
+def test_signs_and_numbers_of_ten_columns_do_not_touch(study):
+    first = next(row for row in study.inputs.tables["verdicts"] if row["part"] != "overall")
+    rows = [
+        first | {"setting": setting, "holm": False, "answer": "supported", "effect": -0.14}
+        for setting in ("cpt_code", "cpt_math", "ift_code", "ift_math", "cpt", "ift", "code", "math", "all", "more")
+    ]
+    figure = verdict_matrix.draw(rows, study.scale)
+    figure.canvas.draw()
+    signs = [text for text in figure.axes[0].texts if text.get_text() == "✓"]
+    numbers = [text for text in figure.axes[0].texts if text.get_text() == "−.14†"]
+    assert len(signs) == len(numbers) == 10
+    for sign, number in zip(signs, numbers, strict=True):
+        assert sign.get_window_extent().x1 < number.get_window_extent().x0
 
 
 def test_a_long_matrix_is_cut_between_claims():
