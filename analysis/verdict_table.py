@@ -8,7 +8,6 @@ from analysis import answers
 from analysis.answers import SIGNS
 from analysis.rows import Row
 
-FAMILIES = {"paper": "the paper", "follow-up": "follow-ups"}
 WIDTH = 120
 
 

@@ -25,7 +25,7 @@ SWEEP = "alpha"
 
 def pictures(inputs: Inputs) -> dict[str, Picture]:
     """One figure: a row of two panels per setting."""
-    rows = [row for row in sweep_lines.of(inputs, SWEEP) if row["axis"] in ("learning", "forgetting")]
+    rows = sweep_lines.scored(inputs, SWEEP)
     return {STEM: Picture({"sweeps": rows}, partial(draw, rows, inputs.scale))} if rows else {}
 
 

@@ -30,6 +30,11 @@ def of(inputs: Inputs, sweep: str) -> list[Row]:
     return [row for row in rows if row["study"] in dict(inputs.scale.settings)]
 
 
+def scored(inputs: Inputs, sweep: str) -> list[Row]:
+    """Rows of a sweep on the two axes that its figure draws beside each other."""
+    return [row for row in of(inputs, sweep) if row["axis"] in ("learning", "forgetting")]
+
+
 def missing(inputs: Inputs, sweep: str) -> list[str]:
     """The studies of this sweep that the scale names and that have no rows."""
     present = {row["study"] for row in of(inputs, sweep)}
