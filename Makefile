@@ -8,13 +8,22 @@ PY := .venv/bin/python
 REFERENCE := $(if $(wildcard analysis/results/$(SCALE)/verdicts.jsonl),--reference analysis/results)
 PIP := $(PYTHON) -m pip --python $(PY) install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: study test vllm lint figures clean
+# The side studies: `make whisper` trains, judges and draws one.
+SIDES := whisper distilbert s2lora throughput
+
+.PHONY: study $(SIDES) test vllm lint figures clean
 
 study: .venv/installed
 	$(PY) -m experiments run study --scale $(SCALE) --seeds $(SEEDS) --runs $(RUNS)
 	$(PY) -m experiments collect --scale $(SCALE) --runs $(RUNS) --into $(RUNS)/results --allow-dirty
 	$(PY) -m analysis --scale $(SCALE) --runs $(RUNS) --results $(RUNS)/results --out $(RUNS)/analysis
 	$(PY) -m paper_figures --scale $(SCALE) --results $(RUNS)/results --analysis $(RUNS)/analysis --out $(RUNS)/figures $(REFERENCE)
+
+$(SIDES): .venv/installed
+	$(PY) -m experiments run $@ --scale $(SCALE) --seeds $(SEEDS) --runs $(RUNS)
+	$(PY) -m experiments collect $@ --scale $(SCALE) --runs $(RUNS) --into $(RUNS)/results --allow-dirty
+	$(PY) analysis/sides.py --scale $(SCALE) --runs $(RUNS) --results $(RUNS)/results --out $(RUNS)/analysis
+	$(PY) -m paper_figures side_$@ --scale $(SCALE) --results $(RUNS)/results --analysis $(RUNS)/analysis --out $(RUNS)/figures
 
 test: .venv/installed-dev
 	$(PY) -m pytest -n 2 -m 'not slurm'

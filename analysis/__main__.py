@@ -17,9 +17,11 @@ from analysis import (
     curves,
     diversity,
     grid,
+    learned_ranks,
     orderings,
     pass_at_k,
     rows,
+    sides,
     sweeps,
     texts,
     throughput,
@@ -59,6 +61,8 @@ def _spoken(tables: grid.Tables, gaps: list[grid.Missing]) -> str:
 def _of_runs(tables: grid.Tables, where: command.Places) -> list[grid.Missing]:
     """What only runs of our own have: sweeps, strings, weights."""
     missing = [*sweeps.write(tables, where), *capacity.write(tables, where), *throughput.write(tables, where)]
+    missing += sides.write(tables, where)
+    print(learned_ranks.write(tables, where))
     diversity.write(tables, where)
     print(pass_at_k.write(tables, where))
     print(texts.write(tables, where))

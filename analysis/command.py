@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis import rows
-from experiments import scales
+from experiments import scales, sides
 from replication.scale import Scale
 
 
@@ -60,8 +60,13 @@ def resolve(args: argparse.Namespace) -> Places:
     tables alone: of tables that are named (--results), rows go to RUNS/analysis unless --out says where.
     """
     scale = scales.load(args.scale)
+    if scale.side:
+        raise ValueError(
+            f"--scale {args.scale} is a side study's own scale; its rows are analysed with those of --scale "
+            f"{sides.size_of(scale)}: `python analysis/sides.py --scale {sides.size_of(scale)}`"
+        )
     own = args.runs / "results"
-    mine = (own / scale.name).is_dir()
+    mine = any((own / name).is_dir() for name in (scale.name, *sides.names(scale.name)))
     results = args.results or (own if mine else Path("experiments/results"))
     out = args.out or (args.runs / "analysis" if mine or args.results else Path("analysis/results"))
     if (results / scale.name).is_dir():

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis import answers, command, grid, rows
+from analysis import answers, command, grid, rows, verdicts
 from analysis.answers import SIGNS
 from analysis.rows import Row
-from experiments import reported
+from experiments import reported, sides
 from replication.scale import Scale
 
 # Where the difference between full fine-tuning and the highest rank stands, and whether to turn its sign:
@@ -31,7 +31,7 @@ def matrix(made: Sequence[Row], printed: Sequence[Row], scale: Scale) -> str:
         _line(["claim", *titles, "across", f"**{scale.name}**: all parts", "as reported: all parts"]),
         _line(["---"] + [":-:"] * (len(titles) + 3)),
     ]
-    for row in (r for r in made if r["part"] == "overall"):
+    for row in (r for r in made if r["part"] == "overall" and r["family"] != verdicts.SIDE):
         own = _parts(row, made)
         here = [answers.sign([r for r in own if r["setting"] == name]) for name in settings]
         across = answers.sign([r for r in own if r["setting"] not in settings])
@@ -52,6 +52,26 @@ def differences(made: Sequence[Row], scale: Scale) -> str:
         found = [_effect(made, name, *LEARNT[setting.regime]), _effect(made, name, *KEPT[setting.domain])]
         lines.append(_line([setting.title, *found]))
     return "\n".join(lines)
+
+
+def of_sides(made: Sequence[Row]) -> str:
+    """One row per side study: what its original said, each with its answer and the effect of every part that counts."""
+    lines = [_line(["side study", "headline of the original, and its answer here"]), _line(["---"] * 2)]
+    for study, module in sides.STUDIES.items():
+        claims = [claim.id for claim in module.CLAIMS]
+        whole = [r for r in made if r["part"] == "overall" and r["claim"] in claims]
+        if whole:
+            lines.append(_line([f"`{study}`", "<br>".join(_headline(row, made) for row in whole)]))
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def _headline(whole: Row, made: Sequence[Row]) -> str:
+    parts = [r for r in _parts(whole, made) if r["effect"] is not None]
+    found = "; ".join(
+        f"{r['part']} {r['effect']:+.3g} [{r['low']:+.3g}, {r['high']:+.3g}] {r['unit']}".strip() for r in parts
+    )
+    sign = SIGNS[whole["answer"]] if parts else answers.NOT_ASKED
+    return f"{sign} **{whole['claim']}** {whole['statement']} ({found})" if parts else f"{sign} {whole['statement']}"
 
 
 def counts(made: Sequence[Row]) -> str:
@@ -104,7 +124,7 @@ def decided(ordered: Sequence[Row]) -> str:
 def markdown(made: Sequence[Row], printed: Sequence[Row], ordered: Sequence[Row], scale: Scale) -> str:
     """Both tables and the counts, as they stand in the README."""
     parts = [differences(made, scale), f"Of {counts(made)}.", matrix(made, printed, scale)]
-    return "\n\n".join([*parts, *([decided(ordered)] if ordered else [])])
+    return "\n\n".join([*parts, *filter(None, (of_sides(made), decided(ordered) if ordered else ""))])
 
 
 def main() -> None:

@@ -14,7 +14,8 @@ Many comparisons. Intervals are 95 % for each effect by itself, so a true null p
                               claim that is true is called so by chance in at most 5 %
     one seed                  in a study of several decides no part about training; a study of one seed is about its
                               runs, and says so
-    `holm`                    whether a part's answer survives Holm's correction at .05 over all parts of the matrix
+    `holm`                    whether a part's answer survives Holm's correction at .05 over all parts of the matrix,
+                              the side studies apart
 
 `p` is one-sided for what supports the rule (for "equal" the larger of the two one-sided tests), `p_against` for what
 refutes it. A row shows its weakest effect. Its `mde` says what such a design can find in 80 % of studies: for
@@ -37,12 +38,14 @@ import numpy as np
 from analysis import command, evidence, grid, ranks, rows
 from analysis.answers import SIGNS, Answer, answer, detects, is_asked, p_against, p_support, together
 from analysis.verdict_table import table
+from experiments import sides
 from experiments.claims import CLAIMS
 from experiments.comparisons import Claim, Measured, Part, Rule, Spectra
 from replication.config import number
 from replication.stats import Estimate, holm
 
 __all__ = ["answer", "table", "together", "verdicts", "write"]
+SIDE = "side study"
 SEED = 20240515  # of the paired bootstrap; any fixed number gives the same rows on every machine
 
 
@@ -155,10 +158,12 @@ def _p(part: Part, found: Sequence[evidence.Effect], ground: Sequence[evidence.P
 def _corrected(made: Sequence[rows.Row]) -> list[rows.Row]:
     """The rows with `holm`: supports and refutations are corrected separately, each over all parts asked."""
     asked = [r for r in made if r["part"] != "overall" and is_asked(r)]
+    beside = [r for r in asked if r["family"] == SIDE]
     kept: dict[int, bool] = {}
-    for said, key in (("supported", "p"), ("not supported", "p_against")):
-        survives = holm([1.0 if r[key] is None else r[key] for r in asked])
-        kept |= {id(r): s for r, s in zip(asked, survives, strict=True) if r["answer"] == said}
+    for group in ([r for r in asked if r["family"] != SIDE], beside):
+        for said, key in (("supported", "p"), ("not supported", "p_against")):
+            survives = holm([1.0 if r[key] is None else r[key] for r in group])
+            kept |= {id(r): s for r, s in zip(group, survives, strict=True) if r["answer"] == said}
     return [row | {"holm": kept.get(id(row), row["holm"])} for row in made]
 
 
@@ -230,9 +235,17 @@ def _claim_changes(counted: Sequence[rows.Row], firm: Sequence[bool]) -> str:
 def write(tables: grid.Tables, where: command.Places) -> tuple[list[rows.Row], list[grid.Missing]]:
     """Write `verdicts.jsonl` from the tables, spectra and named effects; returns the rows and what is missing."""
     tables = grid.with_effects(tables, where.out)
-    made, missing = verdicts(tables, _tracked(where.out / "spectra.jsonl"))
+    made, missing = verdicts(tables, _tracked(where.out / "spectra.jsonl"), claims(tables))
     rows.write(where.out / "verdicts.jsonl", made)
     return made, missing
+
+
+def claims(tables: grid.Tables) -> list[Claim]:
+    """All claims, less those of side studies that have no estimates here: they were not run."""
+    known = {row["quantity"] for row in tables.effects}
+    run = [study for study in sides.STUDIES if known & {question.quantity for question in sides.questions(study)}]
+    of_run = [claim for study in run for claim in sides.STUDIES[study].CLAIMS]
+    return [claim for claim in CLAIMS if claim.family != SIDE or claim in of_run]
 
 
 def _tracked(path: Path) -> list[rows.Row]:

@@ -23,6 +23,7 @@ from experiments import (
     scales,
     schedule,
     scoring,
+    sides,
     status,
     studies,
     submit,
@@ -66,12 +67,15 @@ def _list(options: argparse.Namespace) -> int:
     scale = scales.load(options.scale)
     for name, question in studies.names(scale).items():
         print(f"{name:24s} {len(studies.runs(name, scale, seeds=1)):4d} runs a seed   {question}")
+    for name in (name for name, side in sides.STUDIES.items() if options.scale in side.SCALES):
+        own = sides.STUDIES[name].SCALES[options.scale]
+        print(f"{name:24s} {len(sides.arms(own, 0)):4d} runs a seed   {sides.question(name)}")
     print(f"{scoring.STUDY:24s} {len(published.PUBLISHED):4d} models        the authors' released checkpoints, scored")
     return 0
 
 
 def _show(options: argparse.Namespace) -> int:
-    scale = scales.load(options.scale)
+    scale = _scale(options, options.name.split("/")[0])
     if options.name in studies.names(scale):
         for run in studies.runs(options.name, scale, seeds=options.seeds):
             print(f"{run.digest()}  {folder_of(run, options.runs).status:9s} {run.name()}")
@@ -82,13 +86,13 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    scale = scales.load(options.scale)
+    scale = _scale(options, options.study)
     print(plan.report(_chosen(options, scale), scale, options))
     return 0
 
 
 def _run(options: argparse.Namespace) -> int:
-    scale = scales.load(options.scale)
+    scale = _scale(options, options.study)
     if options.study == scoring.STUDY:
         return _published(options, scale)
     runs = _chosen(options, scale)
@@ -137,7 +141,7 @@ def _published(options: argparse.Namespace, scale: Scale) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    scale = scales.load(options.scale)
+    scale = _scale(options, options.study)
     if options.rescore:
         return _rescore(options, scale)
     if options.study == scoring.STUDY:
@@ -212,7 +216,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _collect(options: argparse.Namespace) -> int:
-    scale = scales.load(options.scale)
+    scale = _scale(options, options.study)
     counts = collect.collect(scale, options.runs, options.into, allow_dirty=options.allow_dirty)
     for study, count in sorted(counts.items()):
         print(f"{count:6d} scores  {options.into / scale.name / study}.jsonl")
@@ -221,7 +225,12 @@ def _collect(options: argparse.Namespace) -> int:
 
 def _module(module: Any) -> Callable[[argparse.Namespace], int]:
     """A command that lives in a module of its own: HELP, arguments(parser), run(options, scale)."""
-    return lambda options: module.run(options, scales.load(options.scale))
+    return lambda options: module.run(options, _scale(options, getattr(options, "study", "")))
+
+
+def _scale(options: argparse.Namespace, study: str) -> Scale:
+    """The scale asked for; of a side study, its own at that size."""
+    return sides.scale(study, options.scale) or scales.load(options.scale)
 
 
 MODULES = {"prepare": prepare, "submit": submit, "publish": publish}

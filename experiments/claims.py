@@ -2,7 +2,7 @@
 
 C1 to C12 are the paper's (v2; `claims_main.py`, `claims_sweeps.py`); T1 to T4 are those of "LoRA Without Regret", I1 to
 I3 of "LoRA vs Full Fine-tuning: An Illusion of Equivalence", O1 is this project's (`claims_followups.py`, family
-"follow-up").
+"follow-up"). The side studies bring their own (`experiments/sides.py`, family "side study").
 
 A claim has parts; a part is one inequality (or equality) between weighted sums of scores, and is asked once per
 setting, per domain or per regime (`experiments/comparisons.py` is the language). `analysis/verdicts.py` computes;
@@ -34,5 +34,6 @@ from experiments.claims_followups import I1, I2, I3, O1, T1, T2, T3, T4
 from experiments.claims_main import C1, C2, C3, C4, C7, C8
 from experiments.claims_sweeps import C5, C6, C9, C10, C11, C12
 from experiments.comparisons import Claim
+from experiments.sides import CLAIMS as SIDES
 
-CLAIMS: tuple[Claim, ...] = (C1, C2, C3, C4, C5, C6, C7, C8, C9, C10, C11, C12, T1, T2, T3, T4, I1, I2, I3, O1)
+CLAIMS: tuple[Claim, ...] = (C1, C2, C3, C4, C5, C6, C7, C8, C9, C10, C11, C12, T1, T2, T3, T4, I1, I2, I3, O1, *SIDES)

@@ -10,6 +10,7 @@ asked for: its rows could not say what made them.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from pathlib import Path
 
@@ -123,4 +124,17 @@ def _run_row(folder: RunDir, scale: Scale) -> RunRow:
         hardware=f"{manifest['hardware']['cpu']}, {manifest['hardware']['threads']} threads"
         + "".join(f", {gpu}" for gpu in manifest["hardware"]["gpus"]),
         variant=run.variant(),
+        real_tokens=meta["real_tokens"],
+        stored_bytes=sum(path.stat().st_size for path in folder.checkpoints()[-1].glob("*.safetensors")),
+        **{
+            name: manifest.get(name)
+            for name in ("step_seconds", "peak_memory_gb", "gradient_norms", "moved", "tensors")
+        },
+        losses=_losses(folder) if scale.side else None,
     )
+
+
+def _losses(folder: RunDir) -> tuple[float, ...]:
+    """The losses that a run logged, in the order of its steps."""
+    lines = (folder.path / "metrics.jsonl").read_text().splitlines()
+    return tuple(json.loads(line)["loss"] for line in lines)

@@ -122,5 +122,22 @@ class Claim:
     statement: str
     source: str
     parts: tuple[Part, ...]
-    family: Literal["paper", "follow-up"] = "paper"
+    family: Literal["paper", "follow-up", "side study"] = "paper"
     lacking: str = "settings to compare"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One comparison of two arms of a side study; its estimate is what a part's `Measured(quantity)` refers to.
+
+    `left` and `right` are arms of the study, or "base". `metric` is one of the eval's, paired by item and seed; of the
+    eval "run" it is a cost in the table of runs, such as "step_seconds". `kind`: left - right, the share of right that
+    left saves (1 - left / right), or left by itself.
+    """
+
+    quantity: str
+    left: str
+    right: str
+    eval: str
+    metric: str
+    kind: Literal["difference", "saved", "value"] = "difference"

@@ -133,9 +133,11 @@ def base(scale: Scale, root: Path) -> Candidate:
 def untuned(scale: Scale, model: str, folder: RunDir, *, name: str) -> Candidate:
     """A base model, to be scored on every eval of a scale."""
     from replication.evaluate import of_model
-    from replication.models import Weights, locate
+    from replication.models import Weights, form_of_task, locate
 
-    return of_model(Weights(locate(model)), folder, scale.evals, name=name, tokenizer=scale.tokenizer or model)
+    form = form_of_task(scale.settings[0][1].task, seed=0) if scale.settings else form_of_task(None, seed=0)
+    weights = Weights(locate(model), form=form)
+    return of_model(weights, folder, scale.evals, name=name, tokenizer=scale.tokenizer or model)
 
 
 def base_folder(scale: Scale, root: Path) -> RunDir:

@@ -37,6 +37,7 @@ def parser(modules: Mapping[str, Any]) -> argparse.ArgumentParser:
         module.arguments(commands.add_parser(name, parents=[shared, many], help=module.HELP))
     commands.add_parser("status", parents=[shared], help="where every run stands")
     gather = commands.add_parser("collect", parents=[shared], help="write the result tables from complete runs")
+    gather.add_argument("study", nargs="?", default="", help="a side study (default: the scale's own studies)")
     gather.add_argument("--into", type=Path, default=Path("experiments/results"), help="(default experiments/results)")
     gather.add_argument("--allow-dirty", action="store_true", help="also runs made by code that is not committed")
     commands.add_parser("doctor", add_help=False, help="check model, engine and machine before a long run")

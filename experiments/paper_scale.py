@@ -126,7 +126,7 @@ PAPER = Scale(
 def _v1_methods(domain: str) -> tuple[tuple[str, Method], ...]:
     lora: dict[str, Method] = {}
     targets: Targets
-    for targets in said.V1_TARGETS.value:  # type: ignore[assignment]  # a tuple of str there
+    for targets in said.V1_TARGETS.value:
         for rank in said.V1_RANKS.value:
             alpha = said.V1_CODE_ALPHA.value if domain == "code" else said.ALPHA_PER_RANK.value * rank
             lora[f"r{rank}-{targets}"] = LoRA(rank, alpha=alpha, targets=targets, dropout=said.DROPOUT.value)

@@ -58,6 +58,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, scale: Scale) -> int:
     """Prepare every data set of a study and print a table of them; exit status 1 where one failed."""
     quiet()
+    if scale.side:
+        return _open_streams(studies.runs(options.study, scale, seeds=1), options.runs)
     wanted = data_sets(studies.runs(options.study, scale, seeds=1))
     ready, failed = [], []
     with _terminable():
@@ -73,6 +75,19 @@ def run(options: argparse.Namespace, scale: Scale) -> int:
     if failed:
         print(f"{len(failed)} of {len(wanted)} data sets failed; the same command continues", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _open_streams(runs: list[Run], root: Path) -> int:
+    """Prepare what the runs of a side study read, features and all, as their first step would."""
+    from replication.models import tokenizer_of
+    from replication.tasks import open_stream
+
+    kinds = {(run.task, run.seq_len, run.tokenizer or run.model): run for run in runs}
+    for run in kinds.values():
+        stream = open_stream(run, tokenizer_of(run), cache=root / "cache")
+        where = run.task.source.where.removeprefix("python:replication.")
+        print(f"{where}  {stream.size:,} sequences  {int(stream.real.sum()):,} tokens  digest {stream.digest}")
+    return 0
 
 
 def data_sets(runs: list[Run]) -> list[DataSet]:

@@ -23,6 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from experiments import card, studies
+from replication.config import CPT, IFT, Full, LoRA
 from replication.runs import RunDir, atomic_folder, find_runs, is_adapter, read_json, write_json
 from replication.scale import Scale
 
@@ -102,6 +103,8 @@ def find(options: argparse.Namespace, scale: Scale) -> Item:
     if step not in steps:
         raise ValueError(f"--step {step}: {options.run} has checkpoints at {', '.join(map(str, steps))}")
     item = Item(folder, step, options.to, base_of(folder, options.base), options.branch)
+    if not isinstance(folder.run.method, (Full, LoRA)) or not isinstance(folder.run.task, (CPT, IFT)):
+        raise ValueError(f"{options.run}: what is published is language models, tuned whole or by LoRA")
     if not options.allow_dirty:
         _refuse_dirty(item)
     if is_adapter(item.checkpoint) and item.base.startswith(("/", "~", "..")):

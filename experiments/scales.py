@@ -12,6 +12,7 @@ from typing import Literal
 from experiments.desk import DESK
 from experiments.paper_scale import PAPER, PAPER_V1
 from experiments.reported import SCALE as REPORTED
+from experiments.sides import SCALES as SIDES
 from replication.config import CPT, IFT, Cosine, Source, Trapezoid
 from replication.scale import Scale, Setting
 from replication.specs import Choice, Code, HeldOut, Maths
@@ -136,7 +137,7 @@ POCKET = Scale(
     weight_decays=(4.2e-4, 8.4e-4),
 )
 
-SCALES = {"pocket": POCKET, "desk": DESK, "paper": PAPER, "paper_v1": PAPER_V1, "reported": REPORTED}
+SCALES = {"pocket": POCKET, "desk": DESK, "paper": PAPER, "paper_v1": PAPER_V1, "reported": REPORTED, **SIDES}
 
 
 def load(name: str) -> Scale:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from experiments import ablations, cpt, ift, sweeps
+from experiments import ablations, cpt, ift, sides, sweeps
 from replication.config import Run
 from replication.scale import Scale
 
-MAIN = "study"
+MAIN = "study"  # of a side study's scale: that study
 SWEEP = "learning_rates"
 
 
@@ -21,6 +21,11 @@ def names(scale: Scale) -> dict[str, str]:
     settings = {name: f"{setting.title}: does LoRA learn less and forget less?" for name, setting in scale.settings}
     if not settings or scale.printed:
         return {}
+    if scale.side:
+        swept = (
+            {SWEEP: "which learning rate suits each arm, by loss on its validation data?"} if scale.sweep_rates else {}
+        )
+        return {scale.side: sides.question(scale.side), **swept}
     judge = "held-out target loss" if any(setting.target_loss for _, setting in scale.settings) else "target score"
     sweep = {SWEEP: f"which learning rate suits each arm, by {judge}?"} if scale.sweep_rates else {}
     return {
@@ -40,10 +45,13 @@ def runs(study: str, scale: Scale, *, seeds: int) -> list[Run]:
     known = names(scale)
     if not known:
         raise ValueError(f"scale {scale.name!r} has nothing to train; see `list`")
+    study = scale.side if scale.side and study == MAIN else study
     if study not in known:
         raise ValueError(f"no study {study!r} at scale {scale.name!r}; there are {', '.join(known)}")
     if study == SWEEP:
         return [run for seed in range(seeds) for run in sweeps.runs(scale, seed)]
+    if scale.side:
+        return [run for seed in range(seeds) for run in sides.arms(scale, seed).values()]
     if study in scale.ablations:
         return [run for seed in range(seeds) for run in ablations.runs(study, scale, seed)]
     kinds = {"cpt": cpt.runs, "ift": ift.runs}

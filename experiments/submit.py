@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments import grid, studies
+from experiments import grid, sides, studies
 from experiments.options import positive
 from replication.config import CPT, Run
 from replication.scale import Scale
@@ -84,6 +84,11 @@ def jobs(options: argparse.Namespace, scale: Scale) -> list[Job]:
     Raises:
         ValueError: no such study, or a value that sbatch could not pass on.
     """
+    if scale.side:
+        raise ValueError(
+            f"{scale.side} is a side study, one job for everything: `SCALE={sides.size_of(scale)} sbatch "
+            f"slurm/study.sh {scale.side}`"
+        )
     shared = {"SCALE": options.scale, "SEEDS": str(options.seeds), "RUNS": str(options.runs)}
     for name, value in shared.items():
         if "," in value:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from experiments import sides
 from experiments.arms import arms, base_run
 from replication.config import Run
 from replication.scale import Scale, Setting
@@ -29,6 +30,7 @@ def runs(scale: Scale, seed: int) -> list[Run]:
         for arm in arms(scale, setting):
             for lr in rates(scale, study, setting, arm):
                 run = base_run(scale, study + SUFFIX, setting, arm, FIRST_SEED + seed, lr=lr)
+                run = sides.varied(scale, arm, run)
                 found.append(replace(run, budget=replace(run.budget, amount=length)))
     return found
 

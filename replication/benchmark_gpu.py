@@ -8,6 +8,8 @@ A model of Qwen2.5-0.5B's shape with random weights trains on packed rows, full 
     varlen             attention document by document
     fused              liger-kernel's modules and the loss without logits
     fused+varlen       both
+    liger, cut         liger-kernel's modules alone, the loss without logits alone
+    compile            torch.compile of every block; cut+compile: with the loss without logits
 
 through the pieces of the training loop (`train.accumulate`, `Engine.step`), so that what is timed is what trains:
 
@@ -34,14 +36,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from replication import attention, health, kernels, memory, provenance, shapes
 from replication import engine as engines
+from replication.benchmark_model import configuration
 from replication.config import IFT, Budget, Full, LionW, LoRA, Method, Run, Source, Speed, Trapezoid
 from replication.engine import Engine
+from replication.gradients import accumulate
 from replication.methods import attach
-from replication.train import accumulate, start_engine
+from replication.train import start_engine
 
 Batch = dict[str, torch.Tensor]
 Gradients = dict[str, torch.Tensor]
@@ -52,6 +56,10 @@ VARIANTS = {
     "varlen": Speed(attention="varlen"),
     "fused": Speed(kernels="fused"),
     "fused+varlen": Speed(kernels="fused", attention="varlen"),
+    "liger": Speed(kernels="liger"),
+    "cut": Speed(kernels="cut"),
+    "compile": Speed(compile=True),
+    "cut+compile": Speed(kernels="cut", compile=True),
 }
 # Dense bf16 peaks in flop/s from NVIDIA's data sheets; the first name found in the device's own counts.
 PEAKS = {
@@ -186,13 +194,8 @@ def _engine(plan: Plan, run: Run) -> Engine:
 
 
 def _model(plan: Plan, speed: Speed) -> PreTrainedModel:
-    shape = plan.shape
     torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=shape.vocab, hidden_size=shape.hidden, intermediate_size=shape.intermediate,
-        num_hidden_layers=shape.layers, num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads,
-        max_position_embeddings=plan.seq_len, tie_word_embeddings=shape.tied,
-    )  # fmt: skip
+    config = configuration(plan.shape, plan.seq_len)
     # Importing attention.py has registered its name.
     chosen = attention.NAME if speed.attention == "varlen" else speed.attention
     with torch.device(plan.device):

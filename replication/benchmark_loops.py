@@ -28,7 +28,7 @@ from torch.nn import functional
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
 
 from replication import optim
-from replication.config import CPT, IFT, AdamW, Budget, Full, Run, Source, Trapezoid
+from replication.config import CPT, IFT, AdamW, Budget, Full, Run, Source, Speed, Trapezoid
 from replication.data import chat
 from replication.models import load_model, tokenizer_of
 from replication.pocket.names import PEOPLE
@@ -46,7 +46,10 @@ _HERE = "python:replication.benchmark_loops"
 
 @dataclass(frozen=True)
 class Plan:
-    """What one child runs: `batch` rows of `seq_len` tokens a step; `folder` holds the model and the runs."""
+    """What one child runs: `batch` rows of `seq_len` tokens a step; `folder` holds the model and the runs.
+
+    `bf16` is mixed precision over fp32 masters, of both sides; `kernels` and `compile` are of our loop alone.
+    """
 
     loop: str
     folder: str
@@ -58,6 +61,9 @@ class Plan:
     rounds: int
     batch: int
     seq_len: int
+    bf16: bool = False
+    kernels: Literal["reference", "fused", "cut"] = "reference"
+    compile: bool = False
 
     @property
     def steps(self) -> int:
@@ -119,6 +125,9 @@ def run_of(plan: Plan) -> Run:
         seq_len=plan.seq_len,
         micro_batch=plan.batch,
         seed=plan.seed,
+        precision="bf16" if plan.bf16 else "fp32",
+        zero_stage=1 if plan.bf16 else 0,
+        speed=Speed(kernels=plan.kernels, compile=plan.compile),
     )
 
 
@@ -145,7 +154,7 @@ def bare(plan: Plan, baton: Baton) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model: torch.nn.Module = load_model(run.model).train()
     model.to(device)
-    optimizer = optim.build(run.optim, list(model.parameters()))
+    optimizer = optim.build(run.optim, dict(model.named_parameters()))
     ready = [stream.micro_batches(step, batch=plan.batch, micro=plan.batch)[0] for step in range(plan.steps)]
     ready = [{k: v.to(device) for k, v in batch.items()} for batch in ready]
     for batch, count in zip(ready, counts, strict=True):
@@ -240,7 +249,7 @@ def _arguments(plan: Plan) -> dict[str, Any]:
         "lr_scheduler_type": "constant",
         "max_grad_norm": 1.0,
         "adam_beta2": 0.95,
-        "bf16": False,
+        "bf16": plan.bf16,
         "gradient_checkpointing": False,
         "logging_steps": 10,
         "save_strategy": "no",

@@ -99,7 +99,8 @@ def _export(partial: Path, engine: Engine, *, first: bool) -> None:
 
 def _persistent_buffers(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """What a model stores beside its parameters."""
-    names = {name for name, _ in model.named_buffers()}
+    # PEFT asks for a buffer that many modules share by another of its names than the first.
+    names = {name for name, _ in model.named_buffers(remove_duplicate=False)}
     return {name: value for name, value in model.state_dict().items() if name in names}
 
 
@@ -129,13 +130,19 @@ def check(path: Path, live: Mapping[str, torch.Tensor]) -> None:
     Raises:
         RuntimeError: what differs.
     """
-    missing = {name.replace(".default.", "."): value for name, value in live.items()}
+    missing = {_stored_name(name): value for name, value in live.items()}
     for key, stored in stored_weights(path):
         value = missing.pop(key, None)
         if value is not None and (stored.numel() == 0 or not torch.equal(stored, value)):
             raise RuntimeError(f"checkpoint {path} holds another value of {key} than training does")
     if missing:
         raise RuntimeError(f"checkpoint {path} lacks {min(missing)}")
+
+
+def _stored_name(name: str) -> str:
+    """The name that PEFT stores a live tensor under: without that of the adapter, and of what wraps a new head."""
+    plain = name.replace(".modules_to_save.default.", ".").replace(".default.", ".")
+    return plain.removesuffix(".default")
 
 
 def stored_weights(path: Path) -> Iterator[tuple[str, torch.Tensor]]:

@@ -13,26 +13,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, get_args
 
+from replication.fields import later, number, require
+from replication.method import AdaLoRA, BitFit, Full, Head, LoRA, Method, S2LoRA, Targets, VeRA
 
-def later(default: Any) -> Any:
-    """A field added after runs were made: it enters the digest only where it is not at its default.
-
-    So the digests of those runs, and the rows that quote them, stay what they were.
-    """
-    return field(default=default, metadata={"later": True})
-
-
-def require(holds: bool, field: str, value: object, expected: str) -> None:
-    """Refuse a value out of range, by the name of its field and with what was expected.
-
-    Raises:
-        ValueError: unless `holds`.
-    """
-    if not holds:
-        raise ValueError(f"{field}={value!r}; expected {expected}")
+__all__ = [
+    "ASR", "CPT", "IFT", "SGD", "AdaLoRA", "AdamW", "BitFit", "Branch", "Budget", "Cosine", "Full", "Head", "LionW",
+    "LoRA", "Method", "Optim", "Precision", "Run", "S2LoRA", "Schedule", "Sentiment", "Source", "Speed", "Targets",
+    "Task", "Trapezoid", "VeRA", "encode", "later", "number", "require",
+]  # fmt: skip
 
 
 # ---------------------------------------------------------------- data
@@ -90,50 +81,29 @@ class IFT:
         require(wanted, "IFT.per_sequence", self.per_sequence, "a positive integer, or None")
 
 
-Task = CPT | IFT
-
-# ---------------------------------------------------------------- method
-
-
 @dataclass(frozen=True)
-class Full:
-    """Full fine-tuning: every weight is trained."""
+class ASR:
+    """Speech recognition: clips in, transcripts out, loss on the transcript and its end-of-text.
 
-    def label(self) -> str:
-        """Name part, as in `full`."""
-        return "full"
-
-
-Targets = Literal["all", "attention", "mlp", "all-nogate", "mlp-nogate"]
-
-
-@dataclass(frozen=True)
-class LoRA:
-    """Low-rank adaptation: W + (alpha / rank) B A, with B (out, rank) and A (rank, in).
-
-    The targets that end in "-nogate" leave the MLP's gate alone, as the paper's first version did.
+    Columns "audio" and "text". `language` is the one that a multilingual Whisper is told, as in "hindi".
     """
 
-    rank: int
-    alpha: float
-    targets: Targets = "all"
-    dropout: float = 0.05
+    source: Source
+    language: str | None = None
+
+
+@dataclass(frozen=True)
+class Sentiment:
+    """Classification of short texts: columns "text" and "label", a whole number below `labels`; loss on the label."""
+
+    source: Source
+    labels: int
 
     def __post_init__(self) -> None:
-        require(self.rank > 0, "LoRA.rank", self.rank, "a positive integer")
-        require(
-            self.targets in get_args(Targets), "LoRA.targets", self.targets, "one of " + ", ".join(get_args(Targets))
-        )
-        require(self.alpha > 0, "LoRA.alpha", self.alpha, "positive; the paper uses 2 x rank")
-        require(0 <= self.dropout < 1, "LoRA.dropout", self.dropout, "in [0, 1)")
-
-    def label(self) -> str:
-        """Name part, as in `lora-r64-all`; alpha is named where it is not 2 x rank."""
-        alpha = "" if self.alpha == 2 * self.rank else f"-a{number(self.alpha)}"
-        return f"lora-r{self.rank}-{self.targets}{alpha}"
+        require(self.labels > 1, "Sentiment.labels", self.labels, "two or more classes")
 
 
-Method = Full | LoRA
+Task = CPT | IFT | ASR | Sentiment
 
 # ---------------------------------------------------------------- optimiser, schedule, budget
 
@@ -152,15 +122,17 @@ class LionW:
 
 @dataclass(frozen=True)
 class AdamW:
-    """AdamW as in torch: the decay is multiplied by the rate."""
+    """AdamW as in torch: the decay is multiplied by the rate. `b_ratio` is LoRA+: B's rate over that of all others."""
 
     lr: float
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.0
     eps: float = 1e-8
+    b_ratio: float = later(1.0)
 
     def __post_init__(self) -> None:
         _check_optim(self)
+        require(self.b_ratio >= 1, "AdamW.b_ratio", self.b_ratio, "1 or more; LoRA+ starts at 16")
 
 
 @dataclass(frozen=True)
@@ -245,17 +217,30 @@ class Speed:
     """What makes a step cheaper and leaves its mathematics alone; results differ by rounding only.
 
     `recompute`: activations of a block are computed again in the backward pass. `kernels`: "fused" takes liger-kernel's
-    modules and a loss that never holds all logits (CUDA). `attention`: "varlen" attends document by document, without
-    a mask.
+    modules and a loss that never holds all logits (CUDA); "liger" its modules alone, "cut" the loss alone (on a CPU
+    too). `attention`: "varlen" attends document by document, without a mask. `compile` is torch.compile. `optimiser`
+    is how torch's own step their tensors: in one kernel ("fused"), as lists ("foreach"), one after the other ("loop"),
+    or as suits the device.
     """
 
     recompute: bool = False
-    kernels: Literal["reference", "fused"] = "reference"
+    kernels: Literal["reference", "fused", "liger", "cut"] = "reference"
     attention: Literal["sdpa", "varlen"] = "sdpa"
+    compile: bool = later(False)
+    optimiser: Literal["default", "fused", "foreach", "loop"] = later("default")
 
     def __post_init__(self) -> None:
-        require(self.kernels in ("reference", "fused"), "Speed.kernels", self.kernels, "reference or fused")
-        require(self.attention in ("sdpa", "varlen"), "Speed.attention", self.attention, "sdpa or varlen")
+        kernels, attention = ("reference", "fused", "liger", "cut"), ("sdpa", "varlen")
+        require(self.kernels in kernels, "Speed.kernels", self.kernels, ", ".join(kernels))
+        require(self.attention in attention, "Speed.attention", self.attention, "sdpa or varlen")
+        kinds = ("default", "fused", "foreach", "loop")
+        require(self.optimiser in kinds, "Speed.optimiser", self.optimiser, ", ".join(kinds))
+
+    def words(self) -> list[str]:
+        """Name parts of what only a study of speed varies."""
+        kernels = [self.kernels] if self.kernels in ("liger", "cut") else []
+        optimiser = [] if self.optimiser == "default" else [self.optimiser]
+        return [*kernels, *(["compile"] if self.compile else []), *optimiser]
 
 
 @dataclass(frozen=True)
@@ -298,6 +283,12 @@ class Run:
         # DeepSpeed keeps fp32 masters of bf16 weights, and fp32 sums of their gradients, from stage 1 on.
         staged = self.precision == "fp32" or self.zero_stage > 0
         require(staged, "Run.zero_stage", self.zero_stage, "1 or more with bf16")
+        # They change weights between steps, which under ZeRO are copies of masters that lie elsewhere, in pieces.
+        whole = self.zero_stage == 0 or not isinstance(self.method, (AdaLoRA, S2LoRA))
+        require(whole, "Run.zero_stage", self.zero_stage, f"0 with {type(self.method).__name__}")
+        # ZeRO-3's hooks, which gather a weight around its module's call, are what dynamo will not trace.
+        traced = not (self.speed.compile and self.zero_stage == 3)
+        require(traced, "Run.zero_stage", self.zero_stage, "0, 1 or 2 with Speed.compile")
         require(0 <= self.attention_dropout < 1, "Run.attention_dropout", self.attention_dropout, "in [0, 1)")
         require(self.tokenizer is None or isinstance(self.tokenizer, str), "Run.tokenizer", self.tokenizer, "a name")
         if self.branch is not None:
@@ -329,7 +320,12 @@ class Run:
     def _extras(self) -> list[str]:
         pure = ["purebf16"] if self.precision == "pure_bf16" else []
         decay = [f"wd{number(self.optim.weight_decay)}"] if self.optim.weight_decay > WD_UNNAMED else []
-        return [*pure, *decay, *([f"ad{number(self.attention_dropout)}"] if self.attention_dropout else [])]
+        dropout = [f"ad{number(self.attention_dropout)}"] if self.attention_dropout else []
+        plus = (
+            [f"plus{number(self.optim.b_ratio)}"] if isinstance(self.optim, AdamW) and self.optim.b_ratio != 1 else []
+        )
+        padded = ["padded"] if isinstance(self.task, IFT) and self.task.per_sequence == 1 else []
+        return [*pure, *decay, *dropout, *plus, *padded, *self.speed.words()]
 
     def steps(self, amount: float, *, sequences_per_epoch: int) -> int:
         """Optimiser steps in an amount of the budget's unit; at least one."""
@@ -344,22 +340,7 @@ class Run:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
-# ---------------------------------------------------------------- names, encoding
-
-
-def number(value: float) -> str:
-    """The one spelling of a number in names: 2e-4, 0.5, 16, 300k, 20b.
-
-    >>> [number(v) for v in (0.0002, 16, 614400, 20e9, 0.5, 0.25e9)]
-    ['2e-4', '16', '614.4k', '20b', '0.5', '250m']
-    """
-    for size, letter in ((1e9, "b"), (1e6, "m"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.6g}{letter}"
-    if value and abs(value) < 0.1:
-        mantissa, exponent = f"{value:.6e}".split("e")
-        return f"{float(mantissa):g}e{int(exponent)}"
-    return f"{value:g}"
+# ---------------------------------------------------------------- encoding
 
 
 def encode(value: Any, *, sparse: bool = False) -> Any:

@@ -6,26 +6,34 @@ from dataclasses import fields
 from typing import Any
 
 from replication.config import (
+    ASR,
     CPT,
     IFT,
     SGD,
+    AdaLoRA,
     AdamW,
+    BitFit,
     Branch,
     Budget,
     Cosine,
     Full,
+    Head,
     LionW,
     LoRA,
     Run,
+    S2LoRA,
+    Sentiment,
     Source,
     Speed,
     Trapezoid,
+    VeRA,
 )
-from replication.specs import Choice, Code, HeldOut, Maths, Shots
+from replication.specs import Choice, Code, DecodeSpeed, HeldOut, Labels, Maths, Shots, Words
 
 _KINDS: tuple[type, ...] = (
-    Source, CPT, IFT, Full, LoRA, LionW, AdamW, SGD, Trapezoid, Cosine, Budget, Branch, Speed, Run,
-    Choice, Code, Maths, HeldOut, Shots,
+    Source, CPT, IFT, ASR, Sentiment, Full, LoRA, AdaLoRA, S2LoRA, VeRA, BitFit, Head, LionW, AdamW, SGD,
+    Trapezoid, Cosine, Budget, Branch, Speed, Run,
+    Choice, Code, Maths, HeldOut, Words, DecodeSpeed, Labels, Shots,
 )  # fmt: skip
 
 

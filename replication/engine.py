@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
-from replication import optim, ranks, state
+from replication import health, optim, ranks, state
 from replication.config import Run
-from replication.methods.attached import Attached
+from replication.methods.attached import Attached, Memory
 
 # ZeRO-3 puts a function of its own in its place, for the whole process and for good.
 _LINEAR = torch.nn.functional.linear
@@ -36,6 +37,7 @@ class Engine:
     grad_clip: float
     peak_lr: float
     micro_batch: int
+    memory: Memory | None = None
 
     @property
     def model(self) -> torch.nn.Module:
@@ -60,9 +62,9 @@ class Engine:
         self.deepspeed.backward(loss * self.world, scale_wrt_gas=False)
 
     def step(self, rate: float) -> float:
-        """Clip, update at `rate` times the peak rate and clear gradients; returns the norm before clipping."""
+        """Clip, update at `rate` times each group's peak rate, clear gradients; returns the norm before clipping."""
         for group in self.deepspeed.optimizer.param_groups:
-            group["lr"] = self.peak_lr * rate
+            group["lr"] = self.peak_lr * group["ratio"] * rate
         norm = self._norm_before_step()
         self.deepspeed.step()
         return float(self.deepspeed.get_global_grad_norm()) if norm is None else norm
@@ -104,6 +106,8 @@ class Engine:
         rank, world = (0, 1) if alone else (torch.distributed.get_rank(), torch.distributed.get_world_size())
         if not alone or torch.distributed.get_rank() == 0:
             state.save(folder, self.fragments(), self._optimiser, rank=rank, world=world)
+        if self.memory and torch.distributed.get_rank() == 0:
+            save_file(self.memory.save(), folder / "method.safetensors")
 
     @torch.no_grad()
     def load(self, folder: Path, *, mend: str) -> None:
@@ -118,6 +122,8 @@ class Engine:
         try:
             with state.opened(folder) as saved:
                 state.load(saved, self.fragments(), self._optimiser, self.trainable, stage=self.zero_stage)
+            if self.memory:
+                self.memory.load(load_file(folder / "method.safetensors"))
         except (SafetensorError, KeyError, ValueError, OSError) as error:
             reason = str(error).split("\n")[0] or type(error).__name__
             raise RuntimeError(f"the training state in {folder} is damaged ({reason}); {mend}") from error
@@ -145,7 +151,8 @@ def start(run: Run, attached: Attached) -> Engine:
     """Wrap an attached model and its new optimiser.
 
     Raises:
-        ValueError: the global batch does not divide over the ranks.
+        ValueError: the global batch does not divide over the ranks, or the optimiser cannot do what the Run asks.
+        TrainingFailed: the optimiser does not hold every trainable weight.
     """
     join_process_group()
     import deepspeed
@@ -155,13 +162,15 @@ def start(run: Run, attached: Attached) -> Engine:
     bf16_optimizer.see_memory_usage = lambda *_, **__: None
     world = torch.distributed.get_world_size()
     micro = micro_batch(run, world)
+    optimiser = optim.build(run.optim, attached.trainable, stepping=run.speed.optimiser)
+    health.check_owned(attached.trainable, optimiser)
     wrapped, *_ = deepspeed.initialize(
         model=attached.model,
-        optimizer=optim.build(run.optim, list(attached.trainable.values())),
+        optimizer=optimiser,
         config=deepspeed_config(run, world),
         dist_init_required=False,
     )
-    return Engine(wrapped, attached.trainable, run.zero_stage, run.grad_clip, run.optim.lr, micro)
+    return Engine(wrapped, attached.trainable, run.zero_stage, run.grad_clip, run.optim.lr, micro, attached.memory)
 
 
 def micro_batch(run: Run, world: int) -> int:

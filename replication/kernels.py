@@ -2,8 +2,10 @@ r"""The fused path of a step: the same mathematics in fewer passes over memory.
 
 `apply` changes one model, never a class, so that a reference model may live beside it in the same process:
 
-    RMSNorm, rotary embedding, SwiGLU     liger-kernel's Triton kernels (CUDA)
-    output layer and cross-entropy        `summed_cross_entropy`, which holds the logits of one chunk of tokens only
+    RMSNorm, rotary embedding, SwiGLU     liger-kernel's Triton kernels (CUDA): kernels "liger", "fused"
+    output layer and cross-entropy        `summed_cross_entropy`, which holds the logits of one chunk of tokens only,
+                                          on a CPU too: kernels "cut", "fused"
+    every block                           torch.compile, which fuses what lies between the matrix products: `compile`
 
 With h (N, D) the hidden states, W (V, D) the output layer and y the labels that count, the summed loss has gradients
 
@@ -28,6 +30,8 @@ Here every product is summed in fp32 and rounded once, always in the same order:
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
 from collections.abc import Callable
 from types import FunctionType, MethodType
 from typing import Any
@@ -48,22 +52,71 @@ Summed = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def apply(model: PreTrainedModel, speed: Speed) -> None:
-    """Give a loaded model the kernels that `speed` names; before adapters are attached.
+    """Give a loaded model the kernels and the compiler that `speed` names; before adapters are attached.
 
     Raises:
-        ValueError: "fused" without a CUDA device or without liger-kernel, or for an architecture it does not know.
+        ValueError: a CUDA device, a package or a compiler is missing, the architecture is not known, or two do not
+            go together.
     """
-    if speed.kernels == "reference":
-        return
+    if speed.compile and speed.kernels in ("fused", "liger"):
+        raise ValueError(
+            f'Speed.kernels="{speed.kernels}" and Speed.compile are two ways to fuse the same operations, and nobody '
+            'has checked them together; choose kernels "cut" or "reference" with compile, or compile=False'
+        )
+    if speed.kernels in ("fused", "liger"):
+        _need_liger(speed.kernels)
+        use_liger(model)
+    if speed.kernels in ("fused", "cut"):
+        sum_loss_inside(model)
+    if speed.compile:
+        compile_blocks(model)
+
+
+def _need_liger(kernels: str) -> None:
+    """Refuse where liger-kernel cannot run.
+
+    Raises:
+        ValueError: no CUDA device, or the package is not installed.
+    """
     if not torch.cuda.is_available():
-        raise ValueError('Speed.kernels="fused" needs a CUDA device, and there is none; choose "reference"')
+        raise ValueError(
+            f'Speed.kernels="{kernels}" needs a CUDA device, and there is none; choose "reference" or "cut"'
+        )
     if importlib.util.find_spec("liger_kernel") is None:
         raise ValueError(
-            'Speed.kernels="fused" needs liger-kernel, which is not installed: `pip install -e ".[fused]"`, '
-            'or choose "reference"'
+            f'Speed.kernels="{kernels}" needs liger-kernel, which is not installed: `pip install -e ".[fused]"`, '
+            'or choose "reference" or "cut"'
         )
-    use_liger(model)
-    sum_loss_inside(model)
+
+
+# ---------------------------------------------------------------- torch.compile
+
+
+def compile_blocks(model: PreTrainedModel) -> None:
+    """Compile every block of this Llama or Qwen2, its adapters included, for the one shape of all batches.
+
+    Blocks, because they are called as modules whatever wraps the model: PEFT calls the `forward` of the model inside
+    itself, past what compiling the whole model would put in its place. All blocks share one compiled graph. Nothing is
+    left out in silence: a block that cannot be compiled as a whole, or would be compiled over and over, is an error.
+    Dropout draws what it draws without the compiler.
+
+    Raises:
+        ValueError: another architecture, attention that cannot be compiled, or no compiler.
+    """
+    config, compilers = model.config, (os.environ.get("CXX", "g++"), "g++", "clang++")
+    if config.model_type not in ("llama", "qwen2"):
+        raise ValueError(f"Speed.compile knows llama and qwen2, not {config.model_type}; choose compile=False")
+    if config._attn_implementation != "sdpa":
+        raise ValueError(
+            f'Speed.compile needs attention="sdpa", not "{config._attn_implementation}", which loops over documents; '
+            "choose one of the two"
+        )
+    if not torch.cuda.is_available() and not any(map(shutil.which, compilers)):
+        raise ValueError("Speed.compile needs a C++ compiler on a CPU: install g++, or choose compile=False")
+    # What the process compiled for earlier runs counts towards dynamo's limit of eight versions of a function.
+    torch._dynamo.reset()
+    for block in model.model.layers:
+        block.compile(fullgraph=True, dynamic=False, options={"fallback_random": True})
 
 
 # ---------------------------------------------------------------- liger-kernel's modules
@@ -85,7 +138,7 @@ def use_liger(model: PreTrainedModel) -> None:
     config = model.config
     if config.model_type not in ("llama", "qwen2") or config.hidden_act not in ("silu", "swish"):
         raise ValueError(
-            f'Speed.kernels="fused" knows llama and qwen2 with silu, not {config.model_type} with {config.hidden_act}; '
+            f"liger's kernels are for llama and qwen2 with silu, not {config.model_type} with {config.hidden_act}; "
             'choose "reference"'
         )
     _norm(model.model.norm, LigerRMSNorm)
@@ -130,14 +183,20 @@ def sum_loss_inside(model: PreTrainedModel, summed: Summed | None = None) -> Non
         summed: takes the place of `summed_cross_entropy`.
 
     Raises:
-        ValueError: the output layer has a bias.
+        ValueError: no language model with an output layer `lm_head` without a bias.
     """
-    if model.lm_head.bias is not None:
+    head, language = getattr(model, "lm_head", None), type(model).__name__.endswith("ForCausalLM")
+    if not language or not isinstance(head, nn.Linear):
+        raise ValueError(
+            f"the loss without logits is for language models with an lm_head, not {type(model).__name__}; "
+            "choose kernels 'reference'"
+        )
+    if head.bias is not None:
         raise ValueError("the fused loss knows no bias in the output layer; choose kernels 'reference'")
     model.lm_head.summed = summed or summed_cross_entropy
     model.lm_head.forward = MethodType(_head_forward, model.lm_head)
     model.forward = MethodType(_model_forward, model)
-    model.sums_loss = True  # type: ignore[assignment]  # nn.Module's attributes are annotated as tensors
+    model.sums_loss = True
 
 
 def sums_loss(forward: Callable[..., Any]) -> bool:

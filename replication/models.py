@@ -3,17 +3,47 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoModelForSpeechSeq2Seq,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
-from replication import provenance
-from replication.config import Run
+from replication import provenance, seeding
+from replication.config import ASR, Run, Sentiment, Task
 from replication.runs import is_adapter
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a base is loaded as: a language model, a speech recogniser, or a classifier of `labels` classes.
+
+    A classifier's head is new: it is drawn from `seed`.
+    """
+
+    kind: Literal["language", "speech", "classifier"] = "language"
+    labels: int | None = None
+    seed: int = 0
+
+
+LANGUAGE = Form()
+_CLASSES = {
+    "language": AutoModelForCausalLM,
+    "speech": AutoModelForSpeechSeq2Seq,
+    "classifier": AutoModelForSequenceClassification,
+}
 
 
 @dataclass(frozen=True)
@@ -22,6 +52,7 @@ class Weights:
 
     base: str
     tuned: Path | None = None
+    form: Form = LANGUAGE
 
     def identity(self) -> dict[str, str]:
         """Digests of the files that decide the answers; a full checkpoint stands for itself."""
@@ -32,30 +63,52 @@ class Weights:
 
 
 def locate(where: str | Path) -> str:
-    """A local model folder as a path; anything else is taken for a hub id.
+    """A local model folder as a path; `python:module:function` is called and makes one; else it is a hub id.
 
     Raises:
         FileNotFoundError: neither a folder nor of the form owner/name.
     """
+    if str(where).startswith("python:"):
+        return str(_made(str(where)))
     found = provenance.resolve(str(where))
     if found is None and (str(where).startswith((".", "/")) or str(where).count("/") != 1):
         raise FileNotFoundError(f"no model at {str(where)!r}: neither a folder here nor a hub id (owner/name)")
     return str(where) if found is None else str(found)
 
 
+def form_of(run: Run) -> Form:
+    """What a run's base is loaded as; the head of a classifier is drawn from the run's seed."""
+    return form_of_task(run.task, seed=run.seed)
+
+
+def form_of_task(task: Task | None, *, seed: int) -> Form:
+    """What a base is loaded as for a task, and which seed its head is drawn from; None stands for language."""
+    if isinstance(task, Sentiment):
+        return Form("classifier", task.labels, seeding.derive(seed, "head"))
+    return Form("speech") if isinstance(task, ASR) else LANGUAGE
+
+
 def load_model(
     where: str | Path,
     *,
+    form: Form = LANGUAGE,
     dtype: torch.dtype = torch.float32,
     mend: str | None = None,
     config: Mapping[str, object] | None = None,
 ) -> PreTrainedModel:
-    """A causal language model from a local folder or a hub id; `mend` is the advice where its files are damaged.
+    """A model from a local folder or a hub id; `mend` is the advice where its files are damaged.
 
     `config` replaces values of the model's configuration, as in {"attention_dropout": 0.1}.
     """
+    own = {} if form.labels is None else {"num_labels": form.labels}
+    if form.kind == "classifier":
+        torch.manual_seed(form.seed)  # transformers draws a new head from the global generator
     with naming_damage(where, mend):
-        return AutoModelForCausalLM.from_pretrained(locate(where), dtype=dtype, **(config or {}))
+        model = _CLASSES[form.kind].from_pretrained(locate(where), dtype=dtype, **own, **(config or {}))
+    if form.kind == "speech":
+        # Sinusoids: frozen where transformers builds a Whisper, forgotten where it loads one (5.19).
+        model.get_encoder().embed_positions.requires_grad_(False)
+    return model
 
 
 def identity(where: str | Path) -> str:
@@ -64,7 +117,7 @@ def identity(where: str | Path) -> str:
     Raises:
         RuntimeError: a hub id that is neither cached nor to be asked of the hub.
     """
-    found = provenance.resolve(str(where))
+    found = _made(str(where)) if str(where).startswith("python:") else provenance.resolve(str(where))
     if found is not None:
         return provenance.fingerprint(found)
     from huggingface_hub import model_info, try_to_load_from_cache
@@ -81,6 +134,15 @@ def identity(where: str | Path) -> str:
             f"{where} is not on this machine and the hub does not give it ({reason}); log in with `hf auth login`, "
             "accept its licence, or name a local copy"
         ) from error
+
+
+@functools.cache
+def _made(where: str) -> Path:
+    """The folder of a model that this project makes itself, such as a small recogniser of spoken digits."""
+    module, _, function = where.removeprefix("python:").partition(":")
+    found = getattr(importlib.import_module(module), function)()
+    assert isinstance(found, Path)
+    return found
 
 
 @contextlib.contextmanager

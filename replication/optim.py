@@ -7,19 +7,26 @@ Decoupled LionW as in llm-foundry:
     m  = lerp(m, g, 1 - beta2)                       # no bias correction
 
 so that weight_decay is the share of a weight lost per step at the peak rate; llm-foundry warns from 1e-3 on.
+
+LoRA+ is AdamW with a rate of B that is `b_ratio` times that of all other trained weights. AdamW's decay is multiplied
+by the rate, so B's is `b_ratio` times as large too.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
 
 import torch
 
 from replication import config
 
 LION_CHUNK = 2**24  # elements; above this a model is stepped in pieces
+Stepping = Literal["default", "fused", "foreach", "loop"]
+# An adapter's weight under any wrapper: "...q_proj.lora_A.default.weight", "...module.LORA_b.weight".
+_ADAPTER = re.compile(r"(?:^|[._])lora_(?P<which>[ab])(?=[._]|$)", re.IGNORECASE)
 
 
 class LionW(torch.optim.Optimizer):
@@ -105,16 +112,69 @@ def lion_step(
             m.lerp_(g, 1 - betas[1])
 
 
-def build(optim: config.Optim, params: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimiser of a Run over its trainable parameters."""
+def build(
+    optim: config.Optim, trainable: Mapping[str, torch.nn.Parameter], *, stepping: Stepping = "default"
+) -> torch.optim.Optimizer:
+    """The optimiser of a Run over its trainable parameters, by name.
+
+    Every group carries `ratio`, the factor of its rate: whoever sets rates multiplies by it.
+
+    Args:
+        stepping: `Speed.optimiser`, how torch's own step their tensors.
+
+    Raises:
+        ValueError: LoRA+ without two whole groups, or a way of stepping that the optimiser does not have.
+    """
+    groups = groups_of(optim, trainable)
     if isinstance(optim, config.LionW):
-        return LionW(params, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay)
-    how = {"fused": True} if torch.cuda.is_available() else {"foreach": True}
+        if stepping != "default":
+            raise ValueError(
+                f"Speed.optimiser={stepping!r} is for AdamW and SGD; LionW steps its tensors in its own way: 'default'"
+            )
+        return LionW(groups, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay)
+    how = _stepping(stepping)
     if isinstance(optim, config.SGD):
-        return torch.optim.SGD(params, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay, **how)
+        return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay, **how)
     return torch.optim.AdamW(
-        params, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay, eps=optim.eps, **how
+        groups, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay, eps=optim.eps, **how
     )
+
+
+def groups_of(optim: config.Optim, trainable: Mapping[str, torch.nn.Parameter]) -> list[dict[str, Any]]:
+    """Parameter groups with their rates: one, or two for LoRA+ (Hayou et al., ICML 2024), all others and the B's.
+
+    Only an adapter's B takes the higher rate. PEFT's own grouping gives it to every trained vector too, the bias of a
+    classifier's head included; here that stays with the others.
+
+    Raises:
+        ValueError: LoRA+ where there are no adapters, or an adapter without both of its weights.
+    """
+    ratio = optim.b_ratio if isinstance(optim, config.AdamW) else 1.0
+    if ratio == 1:
+        return [{"params": list(trainable.values()), "lr": optim.lr, "ratio": 1.0}]
+    found = {name: match for name in trainable if (match := _ADAPTER.search(name))}
+    owners = {which: {name[: m.start()] for name, m in found.items() if m["which"].upper() == which} for which in "AB"}
+    alone = [f"{name} has only one" for name in sorted(owners["A"] ^ owners["B"])]
+    alone += [f"{name} is neither" for name in trainable if "lora" in name.lower() and name not in found]
+    if alone or not found:
+        seen = alone[0] if alone else f"none of {len(trainable)} trained tensors is one"
+        raise ValueError(
+            f"AdamW.b_ratio={ratio:g} is LoRA+'s, whose groups are the lora_A and lora_B of every adapter, and {seen}: "
+            "train LoRA, or take b_ratio=1"
+        )
+    raised = [name for name, m in found.items() if m["which"].upper() == "B"]
+    others = [p for name, p in trainable.items() if name not in raised]
+    return [
+        {"params": others, "lr": optim.lr, "ratio": 1.0},
+        {"params": [trainable[name] for name in raised], "lr": optim.lr * ratio, "ratio": ratio},
+    ]
+
+
+def _stepping(stepping: Stepping) -> dict[str, bool]:
+    """The keyword of torch's optimisers; in one kernel on a GPU, as lists on a CPU, unless it is said otherwise."""
+    if stepping == "default":
+        return {"fused": True} if torch.cuda.is_available() else {"foreach": True}
+    return {"foreach": False} if stepping == "loop" else {stepping: True}
 
 
 def factor(schedule: config.Schedule, step: int, total: int) -> float:

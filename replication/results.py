@@ -66,7 +66,10 @@ class Items:
 class RunRow:
     """One trained run: what it was, what it cost, which code made it. `seconds` is training time alone.
 
-    `variant` is `Run.variant()`: what sets an ablation apart beyond method, rate and length.
+    `variant` is `Run.variant()`: what sets an ablation apart beyond method, rate and length. `real_tokens` leaves
+    padding out. `step_seconds` is the median over steps but the first three, `stored_bytes` the size of the stored
+    weights. `gradient_norms` (by group, at the last look) and `moved` of `tensors` trained tensors are the proof that
+    it trained; `losses` are the logged ones, kept of side studies. None where it was not measured.
     """
 
     scale: str
@@ -91,6 +94,14 @@ class RunRow:
     started: str
     hardware: str
     variant: str = ""
+    real_tokens: int | None = None
+    step_seconds: float | None = None
+    peak_memory_gb: float | None = None
+    stored_bytes: int | None = None
+    gradient_norms: dict[str, float] | None = None
+    moved: int | None = None
+    tensors: int | None = None
+    losses: tuple[float, ...] | None = None
 
     def key(self) -> tuple[object, ...]:
         """What may occur only once in a table."""
@@ -105,7 +116,7 @@ def check(row: Row) -> None:
     """Refuse a number that is not one."""
     for field in fields(row):
         value = getattr(row, field.name)
-        numbers = value if isinstance(value, tuple) else (value,)
+        numbers = value if isinstance(value, tuple) else value.values() if isinstance(value, dict) else (value,)
         if any(isinstance(v, float) and not math.isfinite(v) for v in numbers):
             raise ValueError(f"{field.name} is not finite in row {row.key()}; leave the row out instead")
     if isinstance(row, Items) and len(row.ids) != len(row.values):
@@ -144,7 +155,8 @@ def read_items(path: Path) -> list[Items]:
 
 def read_runs(path: Path) -> list[RunRow]:
     """All RunRow rows of a table."""
-    return [_build(RunRow, row, path) for row in _read(path)]
+    rows = _read(path)
+    return [_build(RunRow, r | ({"losses": tuple(r["losses"])} if r.get("losses") else {}), path) for r in rows]
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
@@ -160,8 +172,10 @@ def _read(path: Path) -> list[dict[str, Any]]:
 def _build(kind: type[_Row], row: dict[str, Any], path: Path) -> _Row:
     known = {f.name for f in fields(kind)}
     # A field with a default was added after rows were tracked.
-    if set(row) != known and set(row) != {f.name for f in fields(kind) if f.default is MISSING}:
-        raise ValueError(f"{path}: fields {sorted(set(row) ^ known)} do not fit {kind.__name__}; collect again")
+    needed = {f.name for f in fields(kind) if f.default is MISSING}
+    if not needed <= set(row) <= known:
+        odd = sorted((set(row) - known) | (needed - set(row)))
+        raise ValueError(f"{path}: fields {odd} do not fit {kind.__name__}; collect again")
     built = kind(**row)
     check(built)
     return built

@@ -76,7 +76,8 @@ class Scale:
     number that a run of the scale is planned for, 0 for a CPU. `zero_stage_lora` stands in for `zero_stage` in LoRA
     runs. `ablations` names those that the scale affords, as "ift_code.alpha"; `fixed_alpha` (the first version's,
     whatever the rank) and `weight_decays` (of Figure 4) are what they vary. `printed` marks the numbers of a
-    publication: there is nothing to train.
+    publication: there is nothing to train. `side` names the side study that the scale is for
+    (`experiments/sides.py`).
     """
 
     name: str
@@ -103,6 +104,7 @@ class Scale:
     fixed_alpha: float = 32
     weight_decays: tuple[float, ...] = (5e-5, 1e-4)
     printed: bool = False
+    side: str = ""
 
     def __post_init__(self) -> None:
         names = [e.name for e in self.evals]

@@ -2,6 +2,8 @@
 
     Choice    which continuation is likeliest         Code     programs, executed against tests
     Maths     word problems with a final number       HeldOut  loss on held-out text
+    Words     transcripts of speech                   Labels   classes of short texts
+    DecodeSpeed   how fast a speech model writes
 
 Two scores may be compared when their specs are equal. A change to how an eval asks or grades raises its `version`.
 Where a published convention is followed (`suite.py` makes such specs), `profile` names it. Standard library only.
@@ -128,7 +130,58 @@ class HeldOut:
     version: int = 1
 
 
-Eval = Choice | Code | Maths | HeldOut
+@dataclass(frozen=True)
+class Words:
+    """Word error rate of greedy transcripts, raw and normalised, and the loss on the reference transcripts.
+
+    `metric` is the one that counts. `batch` clips are heard together.
+    """
+
+    name: str
+    source: Source
+    language: str | None = None
+    max_tokens: int = 224
+    batch: int = 16
+    metric: Literal["wer", "wer_normalised"] = "wer"
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.max_tokens > 0, "Words.max_tokens", self.max_tokens, "a positive number")
+        require(self.batch > 0, "Words.batch", self.batch, "a positive number")
+
+
+@dataclass(frozen=True)
+class DecodeSpeed:
+    """Tokens a second of greedy decoding: merged, with the adapter beside the weights, and of the untuned model.
+
+    Every one is timed in each of `turns`, on the same clips and for exactly `tokens` tokens a clip.
+    """
+
+    name: str
+    source: Source
+    language: str | None = None
+    tokens: int = 32
+    batch: int = 8
+    turns: int = 11
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.turns > 1, "DecodeSpeed.turns", self.turns, "two or more")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Accuracy, macro-F1 and loss of a classifier of short texts; `metric` is the one that counts."""
+
+    name: str
+    source: Source
+    labels: int
+    seq_len: int
+    metric: Literal["macro_f1", "accuracy"] = "macro_f1"
+    version: int = 1
+
+
+Eval = Choice | Code | Maths | HeldOut | Words | DecodeSpeed | Labels
 
 
 def _check_named(spec: Choice | Code | Maths) -> None:

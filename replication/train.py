@@ -35,13 +35,14 @@ from replication import (
 from replication import engine as engines
 from replication.checkpoints import Meta
 from replication.config import Run
+from replication.costs import Costs, forget_peak
 from replication.engine import Engine
+from replication.gradients import accumulate, over_ranks
 from replication.methods import Attached, attach
 from replication.mirror import Mirror, open_mirror
-from replication.models import identity, load_model, tokenizer_of
+from replication.models import form_of, identity, load_model, tokenizer_of
 from replication.runs import RunDir, append_line, drop_lines_after, folder_of, locked, open_run, recorded, retrain
 from replication.tasks import Stream, open_stream
-from replication.tasks import stream as tasks
 
 LOG_EVERY = 10
 GRADIENTS_EVERY = 50
@@ -124,6 +125,7 @@ def train(
         torch.distributed.barrier()
         if _first_rank():
             held.enter_context(recorded(folder))
+        forget_peak()
         with _naming_lack_of_memory(run):
             stage = set_up(run, folder, root)
             held.callback(stage.engine.close)
@@ -148,9 +150,12 @@ def set_up(run: Run, folder: RunDir, root: Path) -> Stage:
     if run.branch is not None:
         _check_inputs(inputs, _parent(run, folder))
     rungs = checkpoints.ladder(run, sequences_per_epoch=stream.size)
-    attached = attach(_base(run), run.method, seed=seeding.derive(run.seed, "init"))
+    base = _base(run)
+    expected = health.expected_trainable(base, run.method)
+    attached = attach(base, run.method, seed=seeding.derive(run.seed, "init"), steps=max(rungs))
     attached.model.train()
     trainable = health.check_trainable(attached.trainable, run.method.label())
+    health.check_expected(attached.trainable, expected, run.method.label())
     _leave_if_asked(run)
     engine = start_engine(run, attached)
     begin = _resume(run, folder, engine, total=max(rungs))
@@ -163,7 +168,7 @@ def _base(run: Run) -> PreTrainedModel:
     """The base model in fp32, with what makes its steps cheaper; DeepSpeed rounds what it computes with."""
     changed: dict[str, object] = {"attn_implementation": run.speed.attention}
     changed |= {"attention_dropout": run.attention_dropout} if run.attention_dropout else {}
-    model = load_model(run.model, config=changed)
+    model = load_model(run.model, form=form_of(run), config=changed)
     if run.speed.recompute:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     kernels.apply(model, run.speed)
@@ -187,7 +192,7 @@ def _loop(stage: Stage, told: Told, save_seconds: float) -> None:
     meta, total = stage.begin, stage.total
     before = health.fingerprint(engine.weights())
     saved = began = time.monotonic()
-    cost = 0.0
+    cost, costs = 0.0, Costs()
     start, real = meta.step, meta.real_tokens
     spent = meta.seconds
     for step in range(meta.step, total):
@@ -198,14 +203,22 @@ def _loop(stage: Stage, told: Told, save_seconds: float) -> None:
             rank=torch.distributed.get_rank(),
             world=engine.world,
         )
-        loss, count = accumulate(engine, batches, seed=seeding.derive(run.seed, "dropout", step))
+        clock = time.monotonic()
+        loss, count = accumulate(
+            engine,
+            batches,
+            seed=seeding.derive(run.seed, "dropout", step),
+            objective=stage.stream.objective,
+            penalty=stage.attached.penalty,
+        )
         health.check_loss(loss, step + 1)
         if step % GRADIENTS_EVERY == 2:
-            health.check_gradients(engine.gradient_norms(), step + 1)
+            costs.gradient_norms = health.check_gradients(engine.gradient_norms(), step + 1)
         rate = optim.factor(run.schedule, step, total)
         logged = step + 1 in (1, total) or (step + 1) % LOG_EVERY == 0
         norm, changed = _step(engine, rate, measured=logged)
-        stage.attached.on_step(step)
+        stage.attached.on_step(step, run.optim.lr * rate)
+        costs.step_seconds.append(time.monotonic() - clock)
         meta = _advance(meta, run, stage.stream.real_tokens(step, run.global_batch), count, loss)
         if _first_rank():
             told.watch(Progress(run.name(), meta.step, total, loss))
@@ -219,7 +232,11 @@ def _loop(stage: Stage, told: Told, save_seconds: float) -> None:
             # Without masters a norm's weights stay at 1 for good: the next bf16 number is .004 away. What is left of a
             # cooldown after a resume may be too small for a weight of 2 in fp32.
             every = start == 0 and total >= MOVED_AFTER and run.precision != "pure_bf16"
-            health.check_moved(before, health.fingerprint(engine.weights()), every=every)
+            rest = stage.attached.may_rest
+            after = health.fingerprint(engine.weights())
+            health.check_moved(before, after, every=every, may_rest=rest)
+            if _first_rank():
+                stage.folder.update(**costs.record(before, after))
         if meta.step in stage.rungs or due or leave:
             saving = time.monotonic()
             meta = replace(meta, seconds=spent + saving - began)
@@ -250,26 +267,6 @@ def _save(stage: Stage, meta: Meta) -> None:
     if _first_rank():
         checkpoints.drop_passed(stage.folder, stage.rungs, meta.step)
         stage.folder.update(seconds=meta.seconds)
-
-
-def accumulate(engine: Engine, batches: list[dict[str, torch.Tensor]], *, seed: int) -> tuple[float, int]:
-    """Gradients of one global batch; returns its mean loss in nats and the positions in it, over all ranks.
-
-    Dropout is drawn by the micro-batch's place in the global batch, whichever rank has it.
-    """
-    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    device = next(engine.model.parameters()).device
-    count = _sum(sum(tasks.supervised(b) for b in batches), device)
-    if count == 0:
-        raise health.TrainingFailed("no position of a global batch carries a loss; are prompts longer than seq_len?")
-    total = torch.zeros((), device=device)
-    for i, batch in enumerate(batches):
-        torch.manual_seed(seeding.derive(seed, rank + i * world))
-        batch = {k: v.to(device) for k, v in batch.items()}
-        summed, _ = tasks.loss(engine.forward, batch)
-        engine.backward(summed / count, last=i == len(batches) - 1)
-        total += summed.detach()
-    return _sum(float(total), device) / count, int(count)
 
 
 def _check_inputs(inputs: dict[str, str], begun: RunDir) -> None:
@@ -353,19 +350,10 @@ def _metrics(meta: Meta, run: Run, rate: float, norm: float, tokens_per_second: 
     }
 
 
-def _sum(value: float, device: torch.device) -> float:
-    """Sum over ranks."""
-    if torch.distributed.get_world_size() == 1:
-        return value
-    tensor = torch.tensor(float(value), dtype=torch.float64, device=device)
-    torch.distributed.all_reduce(tensor)
-    return float(tensor)
-
-
 def _agree(due: bool, leave: bool) -> tuple[bool, bool]:
     """Whether any rank's clock asks for a checkpoint, and whether any is asked to leave: all must save together."""
     # 1 for a rank that is due, 2**20 for one that must leave: one reduction for both.
-    both = int(_sum(due + (leave << 20), torch.device("cuda" if torch.cuda.is_available() else "cpu")))
+    both = int(over_ranks(due + (leave << 20), torch.device("cuda" if torch.cuda.is_available() else "cpu")))
     return bool(both & (1 << 20) - 1), both >= 1 << 20
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import grid, scales, studies
+from experiments import grid, scales, sides, studies
 from experiments.__main__ import MODULES
 from experiments.options import parser
 from replication.engine import micro_batch
@@ -34,7 +34,8 @@ def commands(name: str) -> list[list[str]]:
     text = SCRIPTS[name].read_text().replace("\\\n", " ")
     text = re.sub(r"\$\{(\w+):\+(.*?)\} ", "", text)
     text = re.sub(r"\$\{\w+:-(\w+)\}", r"\1", text)
-    for variable, value in {"SCALE": "paper", "SEEDS": "1", "RUNS": "runs", "SLURM_ARRAY_TASK_ID": "0"}.items():
+    defaults = {"SCALE": "paper", "SEEDS": "1", "RUNS": "runs", "SLURM_ARRAY_TASK_ID": "0", "side": "study"}
+    for variable, value in defaults.items():
         text = text.replace(f"${variable}", value)
     return [shlex.split(found) for found in re.findall(r"python -m experiments (.*)", text)]
 
@@ -67,6 +68,13 @@ def test_the_array_is_the_papers_grid_of_every_setting_of_its_regime(name: str) 
             assert options(name)["array"] == f"0-{len(points) - 1}", setting
 
 
+def test_the_script_of_side_studies_runs_each_of_them() -> None:
+    run = next(words for words in commands("study") if words[0] == "run")
+    for study in sides.STUDIES:
+        asked = parser(MODULES).parse_args([study if word == "study" else word for word in run])
+        assert studies.runs(asked.study, sides.STUDIES[study].SCALES["desk"], seeds=asked.seeds)
+
+
 def test_evaluation_has_the_grid_of_its_default_setting() -> None:
     points = grid.points(studies.runs("cpt_code", PAPER, seeds=1), None)
     assert options("eval")["array"] == f"0-{len(points) - 1}"
@@ -78,7 +86,7 @@ def test_every_command_of_a_script_is_one_and_names_runs_that_exist(name: str) -
     assert found
     for words in found:
         asked = parser(MODULES).parse_args(words)
-        if asked.command in ("run", "evaluate"):
+        if asked.command in ("run", "evaluate") and name != "study":  # that takes a side study's name
             runs = studies.runs(asked.study, PAPER, seeds=asked.seeds)
             last = int(options(name)["array"].split("-")[1])
             points = [grid.point(runs, asked.method, index) for index in range(last + 1)]

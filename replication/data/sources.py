@@ -23,7 +23,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from replication.config import Source, encode
+from replication.data import sounds
 from replication.provenance import ROOT, resolve
 
 HELDOUT_EVERY = 20  # one document in twenty is held out, as Source.part says
@@ -62,12 +65,25 @@ def fingerprint(source: Source) -> str:
     identity = {k: v for k, v in encode(source, sparse=True).items() if k != "where"}
     place = resolve(source.where)
     if source.where.startswith("python:"):
-        content = _hash(json.dumps(row, sort_keys=True).encode() for row in _generated(source.where))
+        content = _hash(json.dumps(row, sort_keys=True, default=as_json).encode() for row in _generated(source.where))
     elif place is not None:
         content = _hash(_contents(place))
     else:
         content = source.where
     return hashlib.sha256(json.dumps([identity, content], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def as_json(value: object) -> object:
+    """A digest in place of samples or bytes, for hashing rows that hold sound.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if isinstance(value, np.ndarray):
+        return [str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
+    if isinstance(value, bytes):
+        return hashlib.sha256(value).hexdigest()
+    raise TypeError(f"a row holds a {type(value).__name__}, which is no JSON value")
 
 
 def _rows(source: Source, stream: bool) -> Iterable[dict[str, Any]]:
@@ -78,6 +94,8 @@ def _rows(source: Source, stream: bool) -> Iterable[dict[str, Any]]:
         return _hub_rows(source, stream)
     if place.is_file():
         return _file_rows(place)
+    if sounds.is_sound_folder(place):
+        return sounds.rows(place)
     data = [p for p in place.rglob("*") if _loader(p)]
     texts = sorted(p for p in place.rglob("*") if p.suffix in _TEXT)
     if data and (plain := [p for p in texts if p.suffix != ".md"]):  # a data set has a README.md
@@ -208,7 +226,17 @@ def _load(path: str, source: Source, *, streaming: bool, **options: Any) -> Iter
         loaded = datasets.load_dataset(path, split=source.split, streaming=streaming, **named, **options)
     except (KeyError, *_UNREADABLE) as error:  # of an unknown split the message lists those there are
         raise ValueError(f"cannot load {source.where!r}, split {source.split!r}: {_first_line(error)}") from error
-    return _iterate(loaded, source.where)
+    return _iterate(_encoded(loaded), source.where)
+
+
+def _encoded(loaded: Any) -> Any:
+    """The data set with its sound as it is stored: decoding it in `datasets` would take a library of its own."""
+    import datasets
+
+    for name, kind in (loaded.features or {}).items():
+        if isinstance(kind, datasets.Audio):
+            loaded = loaded.cast_column(name, datasets.Audio(decode=False))
+    return loaded
 
 
 def _iterate(loaded: Iterable[Any], where: str) -> Iterator[dict[str, Any]]:

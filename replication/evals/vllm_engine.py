@@ -280,8 +280,8 @@ def rank_limit(adapters: Sequence[Path]) -> int | None:
 
 
 def servable(adapter: Path) -> bool:
-    """Whether vLLM takes this adapter by request, by its rank."""
-    return adapter_rank(adapter) <= RANKS[-1]
+    """Whether vLLM takes this adapter by request: LoRA of no higher rank than it knows. Others must be merged."""
+    return _adapter_config(adapter)["peft_type"] == "LORA" and adapter_rank(adapter) <= RANKS[-1]
 
 
 def adapter_rank(adapter: Path) -> int:

@@ -8,7 +8,7 @@ from replication.config import Full
 from replication.methods.attached import Attached, trainable_parameters
 
 
-def attach(model: PreTrainedModel, method: Full, *, seed: int) -> Attached:
+def attach(model: PreTrainedModel, method: Full, *, seed: int, steps: int) -> Attached:
     """Train what the model leaves trainable; nothing is drawn, so the seed is not used."""
-    del method, seed
+    del method, seed, steps
     return Attached(model, trainable_parameters(model))

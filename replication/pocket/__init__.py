@@ -15,6 +15,9 @@ remember, and two instruction sets that carry mostly form and skill.
     tokenizer.py   the byte-complete tokenizer
     pretrain.py    the base's architecture, its data mixture, and the measured recipe
     base/          the shipped base checkpoint, with its card
+    tweets.py      financial tweets in three splits: published (tweet_files.py) or made up (tweet_texts.py)
+    masked.py      the small DistilBERT of the tweets: vocabulary and pretraining
+    made.py        where models that are made on the spot are kept
 
 Every generator takes no argument, draws from its own fixed stream, and returns the same rows on every
 call, so a data source can be named "python:replication.pocket.code:cpt_documents".

@@ -24,34 +24,11 @@ IGNORED = -100
 
 
 @dataclass(frozen=True)
-class Stream:
-    """`size` sequences an epoch; `sequence(i)` gives int64 arrays (seq_len,): input_ids, labels, maybe position_ids.
+class Objective:
+    """What is asked of a batch: how many of its positions carry a loss, and their summed loss through `forward`."""
 
-    `real` counts the tokens of each sequence that are not padding, shape (size,).
-    """
-
-    size: int
-    sequence: Callable[[int], Sequence]
-    real: np.ndarray
-    seed: int
-    digest: str
-
-    def indices(self, step: int, batch: int) -> list[int]:
-        """Which sequences make up the global batch of a step; a batch may reach into the next epoch."""
-        wanted = range(step * batch, (step + 1) * batch)
-        return [int(_order(self.seed, k // self.size, self.size)[k % self.size]) for k in wanted]
-
-    def real_tokens(self, step: int, batch: int) -> int:
-        """Tokens of a global batch that are not padding."""
-        return int(self.real[self.indices(step, batch)].sum())
-
-    def micro_batches(
-        self, step: int, *, batch: int, micro: int, rank: int = 0, world: int = 1
-    ) -> list[dict[str, torch.Tensor]]:
-        """This rank's share of a global batch, in tensors (micro, seq_len)."""
-        chosen = self.indices(step, batch)
-        starts = range(rank * micro, batch, micro * world)
-        return [_stack([self.sequence(i) for i in chosen[s : s + micro]]) for s in starts]
+    supervised: Callable[[dict[str, torch.Tensor]], int]
+    loss: Callable[[Callable[..., Any], dict[str, torch.Tensor]], tuple[torch.Tensor, int]]
 
 
 def supervised(batch: dict[str, torch.Tensor]) -> int:
@@ -70,11 +47,49 @@ def loss(forward: Callable[..., Any], batch: dict[str, torch.Tensor]) -> tuple[t
         return forward(**batch, use_cache=False).loss, supervised(batch)
     inputs = {k: v for k, v in batch.items() if k != "labels"}
     logits = forward(**inputs, use_cache=False).logits[:, :-1]
-    labels = batch["labels"][:, 1:]
-    total = functional.cross_entropy(
-        logits.reshape(-1, logits.shape[-1]).float(), labels.reshape(-1), ignore_index=IGNORED, reduction="sum"
-    )
-    return total, supervised(batch)
+    return cross_entropy(logits, batch["labels"][:, 1:]), supervised(batch)
+
+
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Summed cross-entropy in nats, in fp32; labels of -100 are left out. logits (..., classes), labels (...)."""
+    flat = logits.reshape(-1, logits.shape[-1]).float()
+    return functional.cross_entropy(flat, labels.reshape(-1), ignore_index=IGNORED, reduction="sum")
+
+
+LANGUAGE = Objective(supervised, loss)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """`size` sequences an epoch; `sequence(i)` gives arrays by the name of the model's input, the same shapes for all.
+
+    Of a language model int64 (seq_len,): input_ids, labels, maybe position_ids. `real` counts the tokens of each
+    sequence that are not padding, shape (size,).
+    """
+
+    size: int
+    sequence: Callable[[int], Sequence]
+    real: np.ndarray
+    seed: int
+    digest: str
+    objective: Objective = LANGUAGE
+
+    def indices(self, step: int, batch: int) -> list[int]:
+        """Which sequences make up the global batch of a step; a batch may reach into the next epoch."""
+        wanted = range(step * batch, (step + 1) * batch)
+        return [int(_order(self.seed, k // self.size, self.size)[k % self.size]) for k in wanted]
+
+    def real_tokens(self, step: int, batch: int) -> int:
+        """Tokens of a global batch that are not padding."""
+        return int(self.real[self.indices(step, batch)].sum())
+
+    def micro_batches(
+        self, step: int, *, batch: int, micro: int, rank: int = 0, world: int = 1
+    ) -> list[dict[str, torch.Tensor]]:
+        """This rank's share of a global batch, in tensors (micro, seq_len)."""
+        chosen = self.indices(step, batch)
+        starts = range(rank * micro, batch, micro * world)
+        return [_stack([self.sequence(i) for i in chosen[s : s + micro]]) for s in starts]
 
 
 @functools.lru_cache(maxsize=4)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from experiments import sides
 from experiments.claims import CLAIMS
 from experiments.comparisons import Contrast, Measured, Scores
 
@@ -19,7 +20,8 @@ def _contrasts() -> list[Contrast]:
 
 
 def test_all_claims_of_the_paper_and_its_follow_ups_are_there() -> None:
-    assert [claim.id for claim in CLAIMS] == [*PAPER, *FOLLOW_UPS]
+    assert [claim.id for claim in CLAIMS if claim.family != "side study"] == [*PAPER, *FOLLOW_UPS]
+    assert len({claim.id for claim in CLAIMS}) == len(CLAIMS)
     assert {claim.id for claim in CLAIMS if claim.family == "paper"} == set(PAPER)
 
 
@@ -65,6 +67,9 @@ def test_every_named_estimate_is_one_that_an_analysis_makes() -> None:
     sources += "".join(path.read_text() for path in sorted(ANALYSIS.glob("results/pocket/*_effects.jsonl")))
     named = {p.measure.quantity for k in CLAIMS for p in k.parts if isinstance(p.measure, Measured)}
     assert len(named) >= 15
+    asked = [question.quantity for study in sides.STUDIES for question in sides.questions(study)]
+    assert len(set(asked)) == len(asked)
+    named -= set(asked)
     assert {name for name in named if f'"{name}"' not in sources} == set()
 
 

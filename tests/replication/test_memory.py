@@ -258,7 +258,7 @@ def test_deepspeed_holds_the_masters_and_states_that_are_estimated(
     model = build(SMALL, torch.bfloat16)
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     wrapped, *_ = deepspeed.initialize(
-        model=model, optimizer=optim.build(run.optim, list(model.parameters())),
+        model=model, optimizer=optim.build(run.optim, dict(model.named_parameters())),
         config=engine.deepspeed_config(run, 1), dist_init_required=False,
     )  # fmt: skip
     try:

@@ -122,7 +122,7 @@ def test_a_changed_config_under_an_old_name_is_refused(run: Run, tmp_path: Path)
 
 
 def test_a_frozen_model_fails_and_says_so(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def frozen(model: torch.nn.Module, method: object, *, seed: int) -> Attached:
+    def frozen(model: torch.nn.Module, method: object, *, seed: int, steps: int) -> Attached:
         for p in model.parameters():
             p.requires_grad = False
         return Attached(model, {})
@@ -136,8 +136,8 @@ def test_a_frozen_model_fails_and_says_so(run: Run, tmp_path: Path, monkeypatch:
 def test_a_group_without_gradient_fails_the_run(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = methods.full.attach
 
-    def detached(model: torch.nn.Module, method: Full, *, seed: int) -> Attached:
-        attached = real(model, method, seed=seed)  # type: ignore[arg-type]
+    def detached(model: torch.nn.Module, method: Full, *, seed: int, steps: int) -> Attached:
+        attached = real(model, method, seed=seed, steps=steps)  # type: ignore[arg-type]
         for layer in model.model.layers:  # type: ignore[union-attr]
             layer.mlp.up_proj.weight.register_hook(torch.zeros_like)
         return attached
@@ -150,10 +150,10 @@ def test_a_group_without_gradient_fails_the_run(run: Run, tmp_path: Path, monkey
 def test_a_loss_that_is_not_finite_fails_the_run(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = methods.full.attach
 
-    def broken(model: torch.nn.Module, method: Full, *, seed: int) -> Attached:
+    def broken(model: torch.nn.Module, method: Full, *, seed: int, steps: int) -> Attached:
         with torch.no_grad():
             model.model.norm.weight[0] = float("nan")  # type: ignore[union-attr, index]
-        return real(model, method, seed=seed)  # type: ignore[arg-type]
+        return real(model, method, seed=seed, steps=steps)  # type: ignore[arg-type]
 
     monkeypatch.setitem(methods.METHODS, Full, broken)
     with pytest.raises(health.TrainingFailed, match="loss is nan at step 1"):

@@ -41,7 +41,7 @@ def test_the_targets_of_a_llama(model: LlamaForCausalLM, targets: str, expected:
 def test_without_the_gate_an_adapter_has_that_many_parameters_fewer() -> None:
     counts = {}
     for targets in ("all", "all-nogate"):
-        attached = attach(LlamaForCausalLM(_config()), LoRA(4, 8, targets=targets), seed=0)
+        attached = attach(LlamaForCausalLM(_config()), LoRA(4, 8, targets=targets), seed=0, steps=1)
         counts[targets] = sum(p.numel() for p in attached.model.parameters() if p.requires_grad)
     assert counts["all"] == LAYERS * 4 * (4 * 2 * HIDDEN + 3 * (HIDDEN + WIDE))
     assert counts["all"] - counts["all-nogate"] == LAYERS * 4 * (HIDDEN + WIDE)

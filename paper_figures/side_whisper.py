@@ -1,0 +1,131 @@
+"""Side study: Whisper. What LoRA costs and gives beside full fine-tuning, on the four axes that its originals compare.
+
+Errors, speed of writing, time of a training step and size of what is stored; small marks are seeds, large ones their
+mean. The dashed line is the model before tuning. Hollow marks are LoRA with its adapter beside the weights, filled ones
+the same weights merged: where those lie on the dashed line, the adapter's place is what slows, not LoRA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from statistics import fmean
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from paper_figures import rows as table
+from paper_figures import style
+from paper_figures.picture import Picture
+from paper_figures.rows import Inputs, Row
+
+STEM = "side_whisper"
+NEEDS = ("side_whisper",)
+BESIDE = 0.13  # of a seed's mark, left of the mean's, which would hide it
+
+
+class Look(NamedTuple):
+    """Name, colour and marker of an arm."""
+
+    name: str
+    colour: str
+    marker: str
+
+
+class Panel(NamedTuple):
+    """What a panel shows: title, axis, the eval and metric of its rows (`hollow`: a second metric), and its unit."""
+
+    title: str
+    axis: str
+    eval: str
+    metric: str
+    hollow: str = ""
+    unit: float = 1.0
+    log: bool = False
+
+
+ARMS = {
+    "full": Look("full fine-tuning", style.INK, "^"),
+    "lora-qv": Look("LoRA on queries and values", "#e79a35", "o"),
+    "lora-all": Look("LoRA on all linears", "#7a5bb8", "D"),
+}
+PANELS = (
+    Panel("Errors", "word error rate", "wer", "wer"),
+    Panel("Writing", "speed (untuned = 1)", "speed", "merged_over_base", "unmerged_over_base"),
+    Panel("Training", "median step (ms)", "run", "step_seconds", unit=1e3),
+    Panel("Storing", "checkpoint (MB)", "run", "stored_bytes", unit=1e-6, log=True),
+)
+
+
+def pictures(inputs: Inputs) -> dict[str, Picture]:
+    """One figure of four panels."""
+    rows = inputs.tables["side_whisper"]
+    return {STEM: Picture({"side_whisper": rows}, partial(draw, rows))} if rows else {}
+
+
+def missing(inputs: Inputs) -> list[str]:
+    """The arms of the study without a score."""
+    scored = {row["arm"] for row in inputs.tables["side_whisper"] if row["eval"] == "wer"}
+    return [f"arm {arm}" for arm in ARMS if arm not in scored]
+
+
+def draw(rows: list[Row]) -> Figure:
+    """A panel for each axis, an arm beside the other; all but sizes begin at 0."""
+    with style.look():
+        figure, panels = style.panels(len(PANELS), columns=2, height=1.9)
+        for place, (axes, panel) in enumerate(zip(panels, PANELS, strict=True)):
+            own = table.select(rows, eval=panel.eval)
+            if panel.eval == "speed":
+                style.baseline(axes, 1.0)
+            for row in table.select(own, arm="base", metric=panel.metric) if panel.eval == "wer" else ():
+                style.baseline(axes, row["value"])
+            for at, (arm, look) in enumerate(ARMS.items()):
+                for metric, hollow in ((panel.hollow, True), (panel.metric, False)):
+                    _marks(axes, at, table.select(own, arm=arm, metric=metric), look, panel, hollow=hollow)
+            _axes(axes, rows, panel)
+            style.title(axes, place, panel.title)
+        beside = Line2D(
+            [], [], color=style.MUTED, marker="o", markerfacecolor="white", linestyle="none", label="adapter not merged"
+        )
+        untuned = Line2D([], [], color=style.MUTED, linestyle="--", linewidth=1.0, label="before tuning")
+        style.legend(figure, [*map(_handle, ARMS.values()), beside, untuned, style.note("small: a seed")])
+        return style.finish(figure)
+
+
+def _marks(axes: Axes, at: int, rows: Sequence[Row], look: Look, panel: Panel, *, hollow: bool) -> None:
+    """The seeds of an arm and their mean."""
+    values = [row["value"] * panel.unit for row in rows]
+    if not values:
+        return
+    face = "white" if hollow else look.colour
+    many = [at - BESIDE] * len(values)
+    axes.plot(many, values, look.marker, color=look.colour, markerfacecolor=face, markersize=2.8, alpha=0.7, zorder=3)
+    axes.plot([at], [fmean(values)], look.marker, color=look.colour, markerfacecolor=face, markersize=6, zorder=4)
+
+
+def _axes(axes: Axes, rows: list[Row], panel: Panel) -> None:
+    names = {"full": "full", "lora-qv": "LoRA q, v", "lora-all": "LoRA all"}
+    words = [f"{names[arm]}{_trained(rows, arm) if panel.log else ''}" for arm in ARMS]
+    axes.set_xticks(range(len(ARMS)), words)
+    axes.set_xlim(-0.5, len(ARMS) - 0.5)
+    axes.set_ylabel(panel.axis)
+    if panel.log:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.margins(y=0.25)
+    else:
+        axes.set_ylim(0, axes.dataLim.y1 * 1.12)
+
+
+def _trained(rows: list[Row], arm: str) -> str:
+    """How many weights an arm trains, as a line of its own."""
+    found = table.select(rows, eval="run", arm=arm, metric="trainable")
+    return f"\n{style.count(found[0]['value'])} trained" if found else ""
+
+
+def _handle(look: Look) -> Line2D:
+    return Line2D([], [], color=look.colour, marker=look.marker, markersize=5.5, linestyle="none", label=look.name)

@@ -1,0 +1,120 @@
+"""Side studies: comparisons in pairs, against hand-computed values."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from analysis import sides
+from analysis.sides import Side
+from experiments.comparisons import Question
+from replication.results import Items, RunRow, Score
+
+SEEDS = (0, 1, 2)
+WER = Question("q", "lora", "full", "test", "wer")
+TIME = Question("q", "lora", "full", "run", "step_seconds", "saved")
+
+
+def _run(arm: str, seed: int, step_seconds: float | None) -> RunRow:
+    return RunRow(
+        scale="whisper", study="whisper", run=f"whisper/{arm}-s{seed}", digest=f"{arm}{seed}", seed=seed, regime="ift",
+        method=arm, rank=None, lr=1e-3, length=1, length_unit="epochs", trunk=False, step=10, tokens=1000,
+        supervised_tokens=200, trainable=5, final_loss=1.0, seconds=20.0, git_sha="x", started="now", hardware="cpu",
+        real_tokens=400, step_seconds=step_seconds, gradient_norms={"a": 0.5, "b": 0.25},
+    )  # fmt: skip
+
+
+def _side(values: dict[tuple[str, int], list[float]], seconds: dict[str, float | None]) -> Side:
+    names = {key: "base" if key[0] == "base" else f"whisper/{key[0]}-s{key[1]}" for key in values}
+    same = {"scale": "whisper", "study": "whisper", "digest": "x", "step": 10, "eval": "test", "eval_version": 1}
+    items = {
+        (names[key], "test", "wer"): Items(
+            **same, run=names[key], seed=key[1], metric="wer", ids=tuple(map(str, range(len(v)))), values=tuple(v)
+        )
+        for key, v in values.items()
+    }
+    scores = {
+        key: Score(
+            **same, run=row.run, seed=row.seed, tokens=1, metric="wer", value=float(np.mean(row.values)),
+            n=len(row.values), stderr=None, git_sha="x",
+        )
+        for key, row in items.items()
+    }  # fmt: skip
+    runs = {(arm, seed): _run(arm, seed, seconds[arm]) for arm, seed in values if arm != "base"}
+    return Side("whisper", runs, scores, items)
+
+
+@pytest.fixture
+def side() -> Side:
+    rng = np.random.default_rng(0)
+    hard = rng.uniform(0, 1, 40)
+    values: dict[tuple[str, int], list[float]] = {("base", 0): list(hard + 1)}
+    for seed in SEEDS:
+        values["full", seed] = list(hard + rng.normal(0, 0.01, 40))
+        values["lora", seed] = list(hard + 0.1 + rng.normal(0, 0.01, 40))
+    return _side(values, {"full": 2.0, "lora": 1.5})
+
+
+def test_a_difference_is_the_mean_over_items_and_seeds_and_pairing_removes_what_items_share(side: Side) -> None:
+    found = sides.estimate(side, WER)
+    assert found is not None
+    by_hand = np.mean([np.subtract(_values(side, "lora", s), _values(side, "full", s)) for s in SEEDS])
+    assert found.value == pytest.approx(by_hand)
+    assert (found.items, found.seeds) == (40, 3)
+    # The items alone spread by .29: unpaired, the interval would be ten times as wide.
+    assert found.high - found.low < 0.02
+
+
+def test_saved_time_is_one_less_the_ratio_with_seeds_as_the_only_source_of_doubt(side: Side) -> None:
+    runs = {key: replace(run, step_seconds=run.step_seconds * (1 + 0.01 * key[1])) for key, run in side.runs.items()}  # type: ignore[operator]
+    found = sides.estimate(replace(side, runs=runs), TIME)
+    assert found is not None
+    assert found.value == pytest.approx(0.25)
+    assert (found.items, found.seeds) == (1, 3)
+
+
+def test_a_cost_of_one_seed_has_no_interval_and_so_no_estimate(side: Side) -> None:
+    runs = {key: run for key, run in side.runs.items() if key[1] == 0}
+    assert sides.estimate(replace(side, runs=runs), TIME) is None
+    assert sides.estimate(replace(side, runs=runs), WER) is not None
+
+
+def test_what_was_not_measured_gives_no_estimate(side: Side) -> None:
+    assert sides.estimate(side, replace(WER, metric="cer")) is None
+    assert sides.estimate(side, replace(WER, left="vera")) is None
+    unmeasured = {key: replace(run, step_seconds=None) for key, run in side.runs.items()}
+    assert sides.estimate(replace(side, runs=unmeasured), TIME) is None
+
+
+def test_nothing_is_concluded_from_arms_that_never_left_the_base() -> None:
+    base = list(np.random.default_rng(1).uniform(0, 1, 30))
+    still = {("base", 0): base} | {(arm, seed): base for arm in ("full", "lora") for seed in SEEDS}
+    assert sides.estimate(_side(still, {"full": 1.0, "lora": 1.0}), replace(WER)) is None
+
+
+def test_seeds_that_were_asked_different_items_are_refused(side: Side) -> None:
+    key = ("whisper/lora-s1", "test", "wer")
+    odd = replace(side.items[key], ids=tuple(f"other{i}" for i in range(40)))
+    with pytest.raises(ValueError, match="asked different items of 'test'"):
+        sides.estimate(replace(side, items={**side.items, key: odd}), WER)
+
+
+def test_tokens_per_second_count_what_is_supervised_and_what_is_no_padding() -> None:
+    found = sides.costs(_run("full", 0, 0.5))
+    assert found["supervised_tokens_per_s"] == pytest.approx(200 / 10 / 0.5)
+    assert found["real_tokens_per_s"] == pytest.approx(400 / 10 / 0.5)
+    assert found["least_gradient_norm"] == 0.25
+    assert "peak_memory_gb" not in found
+
+
+def test_every_arm_and_seed_has_rows_of_scores_and_costs_and_the_base_of_scores(side: Side) -> None:
+    made = sides.of_arms(side)
+    assert {(r["arm"], r["seed"]) for r in made} == {("base", None), *((a, s) for a in ("full", "lora") for s in SEEDS)}
+    assert {r["eval"] for r in made if r["arm"] == "base"} == {"test"}
+    assert {r["metric"] for r in made if r["eval"] == "run"} >= {"step_seconds", "trainable", "real_tokens_per_s"}
+
+
+def _values(side: Side, arm: str, seed: int) -> tuple[float, ...]:
+    return side.items[f"whisper/{arm}-s{seed}", "test", "wer"].values
