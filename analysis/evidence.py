@@ -252,7 +252,7 @@ def _measured(tables: grid.Tables, measure: Measured, scope: Scope) -> list[Effe
     found = measured.find(tables, measure, scope.label)
     if not found:
         return [Effect(measure.quantity, None, (measured.absent(tables, measure, scope.label),))]
-    if measure.trained and not _holds(_moved(tables, scope, ())):
+    if measure.trained and not measure.beside and not _holds(_moved(tables, scope, ())):
         gap = grid.Missing(scope.label, "every arm", 0.0, None, "a model that clearly moved from the base")
         return [Effect(words, None, (gap,)) for words, _ in found]
     return [Effect(words, estimate) for words, estimate in found]

@@ -239,7 +239,9 @@ def judged(tables: grid.Tables, out: Path) -> list[rows.Row]:
 def main() -> None:
     """Write the rows and estimates of all side studies, print their verdicts, and say what is missing."""
     here = command.places(__doc__)
-    tables = grid.load(here.scale, here.results)
+    # Who runs a side study alone has no tables of the main one.
+    alone = not (here.results / here.scale.name).is_dir()
+    tables = grid.Tables(here.scale, (), {}, {}) if alone else grid.load(here.scale, here.results)
     missing = write(tables, here)
     made = judged(tables, here.out)
     if not made:

@@ -127,7 +127,7 @@ def _row(
 
 def _lone(tables: grid.Tables, part: Part, found: Sequence[evidence.Effect]) -> bool:
     """Whether a part about training rests on one seed in a study of several: no answer about the method."""
-    trained = not isinstance(part.measure, Measured) or part.measure.trained
+    trained = not isinstance(part.measure, Measured) or (part.measure.trained and not part.measure.beside)
     alone = any(e.estimate is not None and e.estimate.covers == "items" for e in found)
     return trained and alone and len(grid.seeds(tables)) > 1
 

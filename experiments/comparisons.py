@@ -76,13 +76,15 @@ class Measured:
     """Decided by a named estimate of another analysis (`*_effects.jsonl`), less `reference`.
 
     `trained` is False for what does not depend on what a model learnt, such as speed and memory. `pooled` asks the
-    estimate over all settings in place of one in each.
+    estimate over all settings in place of one in each. `beside` marks a side study's: its own analysis looks whether
+    its models moved, and its seeds are its own.
     """
 
     quantity: str
     reference: float = 0.0
     trained: bool = True
     pooled: bool = False
+    beside: bool = False
 
 
 Measure = Scores | Front | Spectra | Measured

@@ -45,7 +45,7 @@ def part(
 
     `trained` is False for what does not depend on what a model learnt, such as speed.
     """
-    measure = Measured(quantity, reference, trained, pooled=True)
+    measure = Measured(quantity, reference, trained, pooled=True, beside=True)
     return Part(name, statement, measure, rule, smallest, unit, refuted_by, counts=counts)
 
 

@@ -3,6 +3,8 @@
 Errors, speed of writing, time of a training step and size of what is stored; small marks are seeds, large ones their
 mean. The dashed line is the model before tuning. Hollow marks are LoRA with its adapter beside the weights, filled ones
 the same weights merged: where those lie on the dashed line, the adapter's place is what slows, not LoRA.
+
+The second figure has peaks of memory at some batches, a line through them, and the batch where it meets the limit.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from paper_figures.rows import Inputs, Row
 
 STEM = "side_whisper"
 NEEDS = ("side_whisper",)
+FIT = "whisper_fit"
 BESIDE = 0.13  # of a seed's mark, left of the mean's, which would hide it
 
 
@@ -61,9 +64,10 @@ PANELS = (
 
 
 def pictures(inputs: Inputs) -> dict[str, Picture]:
-    """One figure of four panels."""
-    rows = inputs.tables["side_whisper"]
-    return {STEM: Picture({"side_whisper": rows}, partial(draw, rows))} if rows else {}
+    """One figure of four panels, and one of memory against batch where that was measured."""
+    rows, fit = inputs.tables["side_whisper"], inputs.tables.get(FIT, [])
+    found = {STEM: Picture({"side_whisper": rows}, partial(draw, rows))} if rows else {}
+    return found | ({f"{STEM}_fit": Picture({FIT: fit}, partial(draw_fit, fit))} if fit else {})
 
 
 def missing(inputs: Inputs) -> list[str]:
@@ -93,6 +97,34 @@ def draw(rows: list[Row]) -> Figure:
         untuned = Line2D([], [], color=style.MUTED, linestyle="--", linewidth=1.0, label="before tuning")
         style.legend(figure, [*map(_handle, ARMS.values()), beside, untuned, style.note("small: a seed")])
         return style.finish(figure)
+
+
+def draw_fit(rows: list[Row]) -> Figure:
+    """Peak memory against batch: marks are measured, lines go on to the limit."""
+    with style.look():
+        figure, (axes,) = style.panels(1, height=2.4)
+        limit = rows[0]["memory_gb"]
+        looks = dict(zip((row["arm"] for row in sorted(rows, key=_order)), ARMS.values(), strict=False))
+        for row in rows:
+            look = looks[row["arm"]]
+            ends = [0, row["largest_batch"]]
+            line = [row["fixed_gb"] + row["per_item_gb"] * batch for batch in ends]
+            axes.plot(ends, line, color=look.colour, linewidth=1.0, zorder=2)
+            axes.plot(row["batches"], row["peaks_gb"], look.marker, color=look.colour, markersize=4, zorder=3)
+        style.baseline(axes, limit)
+        axes.set_xlim(left=0)
+        axes.set_ylim(0, limit * 1.12)
+        axes.set_xlabel(f"batch (clips)\n{rows[0]['hardware'][:52]}")
+        axes.set_ylabel("peak memory (GB)")
+        fits = [(looks[row["arm"]], f"{row['largest_batch']:,} clips") for row in sorted(rows, key=_order)]
+        named = [_handle(look._replace(name=f"{look.name}: {largest}")) for look, largest in fits]
+        style.legend(figure, [*named, style.note(f"largest batch in {limit:g} GB")])
+        return style.finish(figure)
+
+
+def _order(row: Row) -> tuple[bool, bool]:
+    """Full first, then LoRA on named linears, then on all: the order of the arms."""
+    return (row["arm"] != "full", "proj" not in row["arm"])
 
 
 def _marks(axes: Axes, at: int, rows: Sequence[Row], look: Look, panel: Panel, *, hollow: bool) -> None:

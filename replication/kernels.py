@@ -42,6 +42,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from replication.config import Speed
+from replication.health import TrainingFailed
 
 IGNORED = -100
 # Elements of one chunk of logits: 0.5 GB in fp32; 880 rows at 152k words, 4,194 at 32k, enough to fill a GPU.
@@ -70,6 +71,20 @@ def apply(model: PreTrainedModel, speed: Speed) -> None:
         sum_loss_inside(model)
     if speed.compile:
         compile_blocks(model)
+
+
+def check_called(model: nn.Module, speed: Speed) -> None:
+    """Once steps were made: the loss and the compiler that `speed` names must have run, and not only been installed.
+
+    Published figures of speed came from runs that never called what they were named after. Liger's modules have no
+    such check: their forward stands in the place of the module's own.
+    """
+    counted = [vars(m)["calls"] for m in model.modules() if "calls" in vars(m)]
+    never = ["the loss without logits"] if speed.kernels in ("fused", "cut") and not any(counted) else []
+    compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"] if speed.compile else 0
+    never += ["torch.compile's code"] if speed.compile and not compiled else []
+    if never:
+        raise TrainingFailed(f"{' and '.join(never)} was never called, although the run's speed names it: {speed}")
 
 
 def _need_liger(kernels: str) -> None:
@@ -115,6 +130,7 @@ def compile_blocks(model: PreTrainedModel) -> None:
         raise ValueError("Speed.compile needs a C++ compiler on a CPU: install g++, or choose compile=False")
     # What the process compiled for earlier runs counts towards dynamo's limit of eight versions of a function.
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     for block in model.model.layers:
         block.compile(fullgraph=True, dynamic=False, options={"fallback_random": True})
 
@@ -194,6 +210,7 @@ def sum_loss_inside(model: PreTrainedModel, summed: Summed | None = None) -> Non
     if head.bias is not None:
         raise ValueError("the fused loss knows no bias in the output layer; choose kernels 'reference'")
     model.lm_head.summed = summed or summed_cross_entropy
+    model.lm_head.calls = 0
     model.lm_head.forward = MethodType(_head_forward, model.lm_head)
     model.forward = MethodType(_model_forward, model)
     model.sums_loss = True
@@ -208,6 +225,7 @@ def sums_loss(forward: Callable[..., Any]) -> bool:
 def _head_forward(self: Any, hidden: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
     if labels is None:
         return type(self).forward(self, hidden)
+    self.calls += 1
     return self.summed(hidden, self.weight, labels)
 
 

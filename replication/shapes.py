@@ -46,13 +46,15 @@ class Shape:
 
 
 _LLAMA_7B = Shape(4096, 32, 32, 32, 11008, 32000, tied=False, qkv_bias=False)
+_QWEN_HALF_B = Shape(896, 24, 14, 2, 4864, 151_936, tied=True, qkv_bias=True)
 # As in the config.json of each; a copy of one of these under another name is planned from its local folder.
 KNOWN = {
     "meta-llama/Llama-2-7b-hf": _LLAMA_7B,
     "meta-llama/Llama-2-7b-chat-hf": _LLAMA_7B,
     "NousResearch/Llama-2-7b-hf": _LLAMA_7B,
     "meta-llama/Llama-2-70b-hf": Shape(8192, 80, 64, 8, 28672, 32000, tied=False, qkv_bias=False),
-    "Qwen/Qwen2.5-0.5B": Shape(896, 24, 14, 2, 4864, 151_936, tied=True, qkv_bias=True),
+    "Qwen/Qwen2.5-0.5B": _QWEN_HALF_B,
+    "python:replication.benchmark_model:qwen_shaped": _QWEN_HALF_B,
 }
 # What "tie_word_embeddings" means where a config.json leaves it out.
 _TIED = {"llama": False, "qwen2": False}

@@ -235,6 +235,7 @@ def _loop(stage: Stage, told: Told, save_seconds: float) -> None:
             rest = stage.attached.may_rest
             after = health.fingerprint(engine.weights())
             health.check_moved(before, after, every=every, may_rest=rest)
+            kernels.check_called(engine.model, run.speed)
             if _first_rank():
                 stage.folder.update(**costs.record(before, after))
         if meta.step in stage.rungs or due or leave:

@@ -1,4 +1,4 @@
-"""The Whisper study: its arms are the originals', its splits are apart, its claims can be asked, its data can be had."""
+"""The Whisper study: its arms are the originals', its splits are apart, its claims can be asked."""
 
 from __future__ import annotations
 

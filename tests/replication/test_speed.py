@@ -13,6 +13,7 @@ from transformers import DistilBertConfig, DistilBertForSequenceClassification, 
 
 from replication import kernels
 from replication.config import IFT, SGD, AdamW, Budget, Full, LionW, LoRA, Method, Run, Source, Speed, Trapezoid
+from replication.health import TrainingFailed
 from replication.models import tokenizer_of
 from replication.runs import folder_of
 from replication.tasks import open_stream
@@ -70,13 +71,24 @@ def test_compiled_blocks_train_lora_with_dropout_to_the_same_losses_and_are_real
     run = replace(run, method=LoRA(4, 8, dropout=0.1), zero_stage=2)
     expected = losses_of(run, tmp_path)
     fast = replace(run, speed=Speed(compile=True, kernels="cut", optimiser="fused"))
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
     assert losses_of(fast, tmp_path) == pytest.approx(expected, abs=1e-4)
     counters = torch._dynamo.utils.counters
     assert counters["stats"]["unique_graphs"] >= 1
     assert not counters["graph_break"]
     torch._dynamo.reset()
+
+
+def test_a_fast_path_that_is_installed_and_never_called_fails_the_run(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(kernels, "sums_loss", lambda forward: False)  # the objective takes the plain path
+        with pytest.raises(TrainingFailed, match="the loss without logits was never called"):
+            train(replace(run, speed=Speed(kernels="cut")), tmp_path)
+    # As where a wrapper calls `forward` past what compiling put in its place.
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: None)
+    with pytest.raises(TrainingFailed, match=r"torch\.compile's code was never called"):
+        train(replace(run, speed=Speed(compile=True)), tmp_path)
 
 
 # ---------------------------------------------------------------- packed and padded
