@@ -25,7 +25,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from analysis import command, correlation, effects, grid, rows, sides
+from analysis import command, correlation, effects, grid, rows
+from analysis.side_tables import Side, load
 from experiments import s2lora
 from replication.runs import RunDir, read_json
 from replication.stats import Estimate
@@ -52,7 +53,7 @@ def of_checkpoint(folder: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-def table(side: sides.Side, runs: Path) -> list[rows.Row]:
+def table(side: Side, runs: Path) -> list[rows.Row]:
     """Rows of every run whose checkpoint is on disk and is the one that was collected."""
     made = []
     for (arm, seed), run in side.runs.items():
@@ -127,7 +128,7 @@ def _apart(found: Mapping[int, Ranks]) -> list[tuple[Ranks, Ranks]]:
 def write(tables: grid.Tables, where: command.Places) -> str:
     """Write both tables where runs of the study are on disk; says what was done."""
     scale = s2lora.SCALES.get(tables.scale.name)
-    side = None if scale is None else sides.load(scale, where.results)
+    side = None if scale is None else load(scale, where.results)
     listed = [] if side is None else table(side, where.runs)
     if {row["arm"] for row in listed}.isdisjoint(ARMS):
         return "learned_ranks: skipped, tracked rows kept (`python -m experiments run s2lora` and `collect` make runs)"

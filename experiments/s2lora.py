@@ -59,7 +59,7 @@ def _arms(rank: int) -> tuple[tuple[str, Method], ...]:
 # The lowest validation loss of each arm's sweep (experiments/results/s2lora).
 RATES = (
     ("full", 2e-3), ("lora", 1.6e-2), ("adalora", 4e-2), ("s2lora", 4e-2), ("s2lora-dense", 2e-2),
-    ("s2lora-sparser", 2e-2), ("vera", 3.2e-1), ("bitfit", 1.6e-1),
+    ("s2lora-sparser", 2e-2), ("vera", 3.2e-1), ("bitfit", 3.2e-1),
 )  # fmt: skip
 SWEEP = (
     ("ift/full", (5e-4, 1e-3, 2e-3, 4e-3)),
@@ -69,7 +69,7 @@ SWEEP = (
     ("ift/s2lora-dense", (5e-3, 1e-2, 2e-2, 4e-2, 8e-2)),
     ("ift/s2lora-sparser", (1e-2, 2e-2, 4e-2)),
     ("ift/vera", (8e-2, 1.6e-1, 3.2e-1, 6.4e-1)),
-    ("ift/bitfit", (4e-2, 8e-2, 1.6e-1, 3.2e-1)),
+    ("ift/bitfit", (4e-2, 8e-2, 1.6e-1, 3.2e-1, 6.4e-1)),
 )
 
 

@@ -86,7 +86,7 @@ _TEXTS = {
     "and beside the weights, and what is trained and stored. LoRA costs decoding speed only where its unmerged mark "
     "falls below the line.",
     "side_whisper_fit": "How large a batch fits: peaks of memory at some batches and the line through them. An arm "
-    "whose line is flatter takes larger batches; where lines begin is what weights, optimiser and libraries hold.",
+    "whose line is flatter takes larger batches; where lines begin is what weights and optimiser hold.",
     "side_distilbert": "Side study: DistilBERT on financial tweets. What the adapters add is the height of LoRA over "
     "the head alone; the dashed line answers the most frequent class to every tweet, the dotted one is the head as "
     "drawn.",

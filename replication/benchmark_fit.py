@@ -8,8 +8,8 @@ process of its own and in one pass, and the peak of its memory is read; a straig
     peak = fixed + per item x batch,
 
 gives the largest batch within the memory; take batches that come near it, a line far beyond its marks is a guess. Fixed
-are weights, gradients, optimiser and libraries; per item are the activations. On a GPU memory is what torch allocated,
-else the resident memory of the process.
+are weights, gradients and optimiser; per item are the activations. On a GPU memory is what torch allocated, else the
+resident memory of the process beyond what it held before the run (`costs.py`).
 """
 
 from __future__ import annotations
@@ -105,9 +105,10 @@ def child(folder: Path, batch: int, root: Path) -> float:
     Raises:
         RuntimeError: this system does not say what memory a process held.
     """
+    run = at_batch(RunDir(folder).run, batch)
     from replication.train import train  # torch is not needed to start children
 
-    found = train(at_batch(RunDir(folder).run, batch), root).manifest.get("peak_memory_gb")
+    found = train(run, root).manifest.get("peak_memory_gb")
     if found is None:
         raise RuntimeError("peak memory is not known on this system; run on Linux or with a GPU")
     return float(found)

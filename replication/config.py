@@ -85,11 +85,16 @@ class IFT:
 class ASR:
     """Speech recognition: clips in, transcripts out, loss on the transcript and its end-of-text.
 
-    Columns "audio" and "text". `language` is the one that a multilingual Whisper is told, as in "hindi".
+    Columns "audio" and "text". `language` is the one that a multilingual Whisper is told, as in "hindi". A clip longer
+    than the model hears, or whose transcript it has no room for, is an error or is left out, with a warning.
     """
 
     source: Source
     language: str | None = None
+    too_long: Literal["error", "leave out"] = later("error")
+
+    def __post_init__(self) -> None:
+        require(self.too_long in ("error", "leave out"), "ASR.too_long", self.too_long, "error or leave out")
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ A figure of speed without the proof is worth nothing: a run that trains nothing 
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import statistics
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +22,12 @@ _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 @dataclass
 class Costs:
-    """Seconds of every step (forward, backward, update), and the norms of the last look at the gradients."""
+    """Seconds of every step (forward, backward, update), and the norms of the last look at the gradients.
 
+    `floor_gb` is what the process held before the run, None where memory cannot be measured.
+    """
+
+    floor_gb: float | None = None
     step_seconds: list[float] = field(default_factory=list)
     gradient_norms: dict[str, float] = field(default_factory=dict)
 
@@ -35,31 +40,38 @@ class Costs:
             before: fingerprints of the trained tensors where this process began; after: now.
         """
         timed = self.step_seconds[WARM:] or self.step_seconds
-        peak = peak_gb()
         return {
             "step_seconds": round(statistics.median(timed), 6),
             "gradient_norms": self.gradient_norms,
             "moved": sum(after[name] != value for name, value in before.items()),
             "tensors": len(before),
-        } | ({} if peak is None else {"peak_memory_gb": round(peak, 4)})
+        } | ({} if self.floor_gb is None else {"peak_memory_gb": round(peak_gb() - self.floor_gb, 4)})
 
 
-def forget_peak() -> None:
-    """Begin a new peak of memory: a worker process trains many runs."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    elif sys.platform == "linux":
-        _CLEAR.write_text("5")
+def forget_peak() -> float | None:
+    """Begin a new peak of memory, and return what the process holds now in GB (1e9 bytes).
 
-
-def peak_gb() -> float | None:
-    """Peak since `forget_peak` in GB (1e9 bytes): allocated on the GPU, else resident, libraries and all.
-
-    None where neither can be measured.
+    A worker process trains many runs: what earlier ones and the libraries left is no cost of the next. None where no
+    peak can be measured, as in a container without a writable /proc.
     """
+    gc.collect()
     if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e9
-    if sys.platform != "linux":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated() / 1e9
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # glibc keeps what was freed
+        _CLEAR.write_text("5")
+        return _resident("VmRSS")
+    except (OSError, AttributeError):
         return None
-    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+
+
+def peak_gb() -> float:
+    """Peak since `forget_peak` in GB: allocated on the GPU, else resident, libraries and all."""
+    return torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else _resident("VmHWM")
+
+
+def _resident(field: str) -> float:
+    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(f"{field}:"))
     return int(line.split()[1]) * 1024 / 1e9

@@ -68,8 +68,9 @@ class RunRow:
 
     `variant` is `Run.variant()`: what sets an ablation apart beyond method, rate and length. `real_tokens` leaves
     padding out. `step_seconds` is the median over steps but the first three, `stored_bytes` the size of the stored
-    weights. `gradient_norms` (by group, at the last look) and `moved` of `tensors` trained tensors are the proof that
-    it trained; `losses` are the logged ones, kept of side studies. None where it was not measured.
+    weights, `peak_memory_gb` what the run added to what its process held before. `gradient_norms` (by group, at the
+    last look) and `moved` of `tensors` trained tensors are the proof that it trained; `losses` are those logged, kept
+    of side studies. None where it was not measured.
     """
 
     scale: str

@@ -134,7 +134,8 @@ class HeldOut:
 class Words:
     """Word error rate of greedy transcripts, raw and normalised, and the loss on the reference transcripts.
 
-    `metric` is the one that counts. `batch` clips are heard together.
+    `metric` is the one that counts. `batch` clips are heard together. Of a clip longer than the model hears, "cut"
+    hears the beginning, and counts it (metric `truncated`).
     """
 
     name: str
@@ -144,8 +145,10 @@ class Words:
     batch: int = 16
     metric: Literal["wer", "wer_normalised"] = "wer"
     version: int = 1
+    too_long: TooLong = "error"
 
     def __post_init__(self) -> None:
+        _check_one_of("Words.too_long", self.too_long, get_args(TooLong))
         require(self.max_tokens > 0, "Words.max_tokens", self.max_tokens, "a positive number")
         require(self.batch > 0, "Words.batch", self.batch, "a positive number")
 

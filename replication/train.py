@@ -125,14 +125,14 @@ def train(
         torch.distributed.barrier()
         if _first_rank():
             held.enter_context(recorded(folder))
-        forget_peak()
+        floor = forget_peak()
         with _naming_lack_of_memory(run):
             stage = set_up(run, folder, root)
             held.callback(stage.engine.close)
             shown = open_mirror(mirror, run, folder.path) if _first_rank() else None
             if shown:
                 held.callback(shown.close)
-            _loop(stage, Told(watch or _silent, shown), save_seconds)
+            _loop(stage, Told(watch or _silent, shown), save_seconds, Costs(floor))
         if _first_rank():
             checkpoints.thin(folder, stage.rungs)
     # Where a launcher ends the job soon after the first rank that leaves, none may leave before the manifest is sealed.
@@ -187,12 +187,12 @@ def start_engine(run: Run, attached: Attached) -> Engine:
     return engine
 
 
-def _loop(stage: Stage, told: Told, save_seconds: float) -> None:
+def _loop(stage: Stage, told: Told, save_seconds: float, costs: Costs) -> None:
     run, engine = stage.run, stage.engine
     meta, total = stage.begin, stage.total
     before = health.fingerprint(engine.weights())
     saved = began = time.monotonic()
-    cost, costs = 0.0, Costs()
+    cost = 0.0
     start, real = meta.step, meta.real_tokens
     spent = meta.seconds
     for step in range(meta.step, total):
@@ -212,7 +212,7 @@ def _loop(stage: Stage, told: Told, save_seconds: float) -> None:
             penalty=stage.attached.penalty,
         )
         health.check_loss(loss, step + 1)
-        if step % GRADIENTS_EVERY == 2:
+        if step % GRADIENTS_EVERY == 2 or (step > 2 and not costs.gradient_norms):  # after a resume, soon
             costs.gradient_norms = health.check_gradients(engine.gradient_norms(), step + 1)
         rate = optim.factor(run.schedule, step, total)
         logged = step + 1 in (1, total) or (step + 1) % LOG_EVERY == 0

@@ -19,6 +19,10 @@ import numpy as np
 from scipy.signal import resample_poly
 
 
+class TooLong(ValueError):
+    """A clip is longer than a model hears, or its transcript than it writes; the message names it."""
+
+
 def waveform(audio: Any, rate: int) -> np.ndarray:
     """Samples of an audio column's value at `rate` hertz, float32 in [-1, 1], shape (samples,).
 
@@ -37,19 +41,22 @@ def waveform(audio: Any, rate: int) -> np.ndarray:
     return samples.astype(np.float32)
 
 
-def log_mel(extractor: Any, audio: Any, *, name: str) -> np.ndarray:
+def log_mel(extractor: Any, audio: Any, *, name: str, cut: bool = False) -> np.ndarray:
     """Features of one clip as the model's extractor makes them, float32 (bands, frames), padded with silence.
 
+    Args:
+        cut: make them of as much of a longer clip as the model hears.
+
     Raises:
-        ValueError: the clip is longer than the model hears.
+        TooLong: the clip is longer than that, and not to be cut.
     """
     samples = waveform(audio, extractor.sampling_rate)
-    if len(samples) > extractor.n_samples:
-        raise ValueError(
+    if len(samples) > extractor.n_samples and not cut:
+        raise TooLong(
             f"clip {name!r} lasts {len(samples) / extractor.sampling_rate:.2f} s and the model hears "
             f"{extractor.chunk_length} s at once; cut it, or leave it out"
         )
-    made = extractor(samples, sampling_rate=extractor.sampling_rate, return_tensors="np")
+    made = extractor(samples[: extractor.n_samples], sampling_rate=extractor.sampling_rate, return_tensors="np")
     return made["input_features"][0].astype(np.float32)
 
 

@@ -233,7 +233,8 @@ def _encoded(loaded: Any) -> Any:
     """The data set with its sound as it is stored: decoding it in `datasets` would take a library of its own."""
     import datasets
 
-    for name, kind in (loaded.features or {}).items():
+    # Streamed files whose columns are not described come as they are stored.
+    for name, kind in (getattr(loaded, "features", None) or {}).items():
         if isinstance(kind, datasets.Audio):
             loaded = loaded.cast_column(name, datasets.Audio(decode=False))
     return loaded

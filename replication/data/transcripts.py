@@ -16,6 +16,8 @@ import numpy as np
 from transformers import GenerationConfig
 from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
+from replication.data.audio import TooLong
+
 IGNORED = -100
 
 
@@ -47,11 +49,11 @@ def encode(tokenizer: Any, text: str, prompt: Sequence[int], *, name: str, lengt
         length: positions that the decoder reads; the ids are one more, shape (length + 1,) int64.
 
     Raises:
-        ValueError: the transcript is longer than that.
+        TooLong: the transcript is longer than that.
     """
     ids = [*prompt, *tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
     if len(ids) > length + 1:
-        raise ValueError(
+        raise TooLong(
             f"the transcript of clip {name!r} takes {len(ids) - 1} positions with its prompt of {len(prompt)}, and "
             f"{length} are read; give it more (run.seq_len, or the eval's max_tokens), or leave the clip out: {text!r}"
         )

@@ -39,7 +39,7 @@ def score(spec: DecodeSpeed, reader: Transcriber, seed: int) -> Result:
     if len(rows) < spec.batch:
         raise ValueError(f"{spec.name}: {len(rows)} clips in {spec.source.where!r}, and a batch is {spec.batch}")
     names = [str(row.get("id", i)) for i, row in enumerate(rows)]
-    features = next(transcriber.batches(rows, reader.extractor(), names=names, size=spec.batch))
+    features = next(transcriber.batches(rows, reader.extractor(), names=names, size=spec.batch, cut=True))
     asked = reader.conventions(spec.language)
     opened = {"merged": reader.merged(), "unmerged": reader.unmerged(), "base": reader.untuned()}
     models = {name: model for name, model in opened.items() if model is not None}

@@ -78,11 +78,14 @@ class Transcriber(Reader):
         )
 
 
-def batches(rows: Sequence[Row], extractor: Any, *, names: Sequence[str], size: int) -> Iterator[torch.Tensor]:
-    """Features of `size` clips at a time, (clips, bands, frames)."""
+def batches(
+    rows: Sequence[Row], extractor: Any, *, names: Sequence[str], size: int, cut: bool = False
+) -> Iterator[torch.Tensor]:
+    """Features of `size` clips at a time, (clips, bands, frames); `cut` hears the beginning of those too long."""
     for start in range(0, len(rows), size):
         own = zip(rows[start : start + size], names[start : start + size], strict=True)
-        yield torch.from_numpy(np.stack([audio.log_mel(extractor, row["audio"], name=name) for row, name in own]))
+        heard = [audio.log_mel(extractor, row["audio"], name=name, cut=cut) for row, name in own]
+        yield torch.from_numpy(np.stack(heard))
 
 
 @torch.inference_mode()

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
 
-from replication.data import transcripts
+from replication.data import audio, transcripts
 from replication.data.sources import documents
 from replication.evals import transcriber
 from replication.evals.result import ItemValues, Result, item_ids, mean
@@ -44,7 +44,8 @@ def score(spec: Words, reader: Transcriber, seed: int) -> Result:
     answers: list[str] = []
     losses: list[float] = []
     counts: list[int] = []
-    for features in transcriber.batches(rows, extractor, names=names, size=spec.batch):
+    cut = spec.too_long == "cut"
+    for features in transcriber.batches(rows, extractor, names=names, size=spec.batch, cut=cut):
         own = slice(len(answers), len(answers) + len(features))
         summed, tokens = transcriber.nats(model, features, reads[own], labels[own])
         losses += summed
@@ -53,7 +54,8 @@ def score(spec: Words, reader: Transcriber, seed: int) -> Result:
         answers += [str(tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in written]
         if reader.watch:
             reader.watch(len(answers), len(rows))
-    return graded(rows, names, answers, losses, counts, normaliser(tokenizer, spec.language))
+    found = graded(rows, names, answers, losses, counts, normaliser(tokenizer, spec.language))
+    return _with_truncated(found, rows, names, extractor) if cut else found
 
 
 def normaliser(tokenizer: Any, language: str | None) -> Normaliser:
@@ -113,6 +115,14 @@ def graded(
     return Result(
         metrics, tuple(ItemValues(metric, names, tuple(column)) for metric, column in values.items()), samples
     )
+
+
+def _with_truncated(result: Result, rows: Sequence[dict[str, Any]], names: tuple[str, ...], extractor: Any) -> Result:
+    """The result with the share of clips of which only the beginning was heard."""
+    heard = extractor.n_samples / extractor.sampling_rate
+    values = [float(audio.seconds(row["audio"]) > heard) for row in rows]
+    items = (*result.items, ItemValues("truncated", names, tuple(values)))
+    return Result((*result.metrics, mean("truncated", values)), items, result.samples)
 
 
 def _check(rows: Sequence[dict[str, Any]], spec: Words) -> None:

@@ -15,6 +15,12 @@ remember, and two instruction sets that carry mostly form and skill.
     tokenizer.py   the byte-complete tokenizer
     pretrain.py    the base's architecture, its data mixture, and the measured recipe
     base/          the shipped base checkpoint, with its card
+
+Beside the world, for the side studies:
+
+    speech.py      spoken digits in clips, and a recogniser made from some of their speakers
+    recogniser.py  that recogniser: a small Whisper, its tokenizer, how it is taught
+    voices.py      synthetic voices     recordings.py  where recorded ones lie
     tweets.py      financial tweets in three splits: published (tweet_files.py) or made up (tweet_texts.py)
     masked.py      the small DistilBERT of the tweets: vocabulary and pretraining
     made.py        where models that are made on the spot are kept

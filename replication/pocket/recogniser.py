@@ -6,17 +6,14 @@ pretrained recogniser is that small.
 
 Cross-attention alone takes thousands of steps to find out where in the sound a word is. A second, temporary loss is
 therefore put on the encoder: connectionist temporal classification of the same words (Graves et al., 2006; joint with
-attention as in Kim et al., 2017). Its layer is thrown away. Muon steps the matrices, AdamW the rest: after 200 steps
-the word error rate was .18 where AdamW alone had reached .74.
+attention as in Kim et al., 2017). Its layer is thrown away. Muon steps the matrices, AdamW the rest: in a trial of 200
+steps the word error rate came to .18, and with AdamW alone to .74.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import logging
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,18 +33,19 @@ from transformers import (
 )
 
 from replication.data import audio, sources, transcripts
-from replication.runs import RunDir, atomic_folder, locked
+from replication.pocket import made as cache
 
 # Behind the words, the last one last, as in Whisper: what follows "no timestamps" is a time to transformers.
 SPECIAL = ("<|endoftext|>", "<|startoftranscript|>", "<|unknown|>", "<|notimestamps|>")
 LABELS = 8  # positions of the decoder while it is taught: prompt, four words, end-of-text and some room
 
-_LOG = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the model but the clips: measured on 2026-11-23, tests/replication/pocket has the bounds.
+    """Everything that decides the model but the clips.
+
+    So made from the recordings it has a word error rate of .05 on test clips of its own speakers, .55 on those of the
+    speakers it is adapted to and .75 on the one kept apart; from synthetic voices .02, .41 and .39.
 
     `heard` is the weight of the temporary loss on the encoder; `first` the standard deviation of the convolutions'
     first weights, without which the sound drowns in the position embeddings at first.
@@ -78,16 +76,12 @@ class Recipe:
 def made(name: str, rows: Callable[[], Sequence[dict[str, Any]]], words: Sequence[str], recipe: Recipe) -> Path:
     """The folder of a recogniser taught on these clips, in the hub's layout; made once on a machine, then kept."""
     clips = rows()
-    digest = _digest(clips, words, recipe)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lora-learns-less" / "models"
-    folder = cache / f"{name}-{digest}"
-    if not (folder / "config.json").is_file():
-        with locked(RunDir(cache / f"{name}-{digest}.making"), wait=True):
-            if not (folder / "config.json").is_file():
-                _LOG.info("making %s (once, about a minute)", folder)
-                with atomic_folder(folder) as partial:
-                    save(partial, taught(clips, words, recipe), words, recipe)
-    return folder
+
+    def make(folder: Path) -> None:
+        save(folder, taught(clips, words, recipe), words, recipe)
+
+    ingredients = json.dumps([list(clips), [*words, *SPECIAL], asdict(recipe)], default=sources.as_json)
+    return cache.folder(name, json.loads(ingredients), make)
 
 
 def save(folder: Path, model: WhisperForConditionalGeneration, words: Sequence[str], recipe: Recipe) -> None:
@@ -289,9 +283,3 @@ def _factor(step: int, recipe: Recipe) -> float:
     """Share of the peak rate: up over the warm-up, then a half cosine down to the floor."""
     cosine = 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
     return min(1.0, (step + 1) / recipe.warmup) * max(recipe.floor, cosine)
-
-
-def _digest(clips: Sequence[dict[str, Any]], words: Sequence[str], recipe: Recipe) -> str:
-    """Twelve hex digits over the clips and the recipe."""
-    encoded = json.dumps([list(clips), [*words, *SPECIAL], asdict(recipe)], sort_keys=True, default=sources.as_json)
-    return hashlib.sha256(encoded.encode()).hexdigest()[:12]

@@ -14,8 +14,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import logging
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,14 @@ from tqdm import tqdm
 from transformers import AutoFeatureExtractor, GenerationConfig, PreTrainedTokenizerBase
 
 from replication import seeding
-from replication.config import ASR, Run, Source
+from replication.config import ASR, Run
 from replication.data import audio, parts, sources, transcripts
 from replication.data.tokens import tokenizer_hash
 from replication.models import locate
 from replication.runs import read_json, write_json
 from replication.tasks.stream import Objective, Sequence, Stream, cross_entropy
+
+_LOG = logging.getLogger(__name__)
 
 FORMAT = 1  # in the digest: a changed layout never reads an old cache
 
@@ -49,7 +52,7 @@ class Clips:
 
 def open_stream(task: ASR, run: Run, tokenizer: PreTrainedTokenizerBase, *, cache: Path) -> Stream:
     """Clips of the task's source with the features that the model's own extractor makes."""
-    clips = prepare(task.source, run.model, tokenizer, cache, language=task.language, seq_len=run.seq_len)
+    clips = prepare(task, run.model, tokenizer, cache, seq_len=run.seq_len)
 
     def sequence(i: int) -> Sequence:
         reads, labels = transcripts.shifted(clips.tokens[i], int(clips.counts[i]), clips.prompt)
@@ -79,30 +82,23 @@ def loss(
     return cross_entropy(logits, batch["labels"]), supervised(batch)
 
 
-def prepare(
-    source: Source,
-    model: str,
-    tokenizer: PreTrainedTokenizerBase,
-    cache: Path,
-    *,
-    language: str | None,
-    seq_len: int,
-) -> Clips:
-    """Features and tokens of a source for a model, made unless they are there.
+def prepare(task: ASR, model: str, tokenizer: PreTrainedTokenizerBase, cache: Path, *, seq_len: int) -> Clips:
+    """Features and tokens of a task's clips for a model, made unless they are there.
 
     Raises:
         ValueError: a clip is longer than the model hears, or its transcript than `seq_len`; it is named.
     """
     where = locate(model)
     extractor = AutoFeatureExtractor.from_pretrained(where)
-    prompt = transcripts.prompt_tokens(GenerationConfig.from_pretrained(where), language)
-    content = [FORMAT, sources.fingerprint(source), tokenizer_hash(tokenizer), extractor.to_dict(), prompt, seq_len]
+    prompt = transcripts.prompt_tokens(GenerationConfig.from_pretrained(where), task.language)
+    clips = [sources.fingerprint(task.source), task.too_long]
+    content = [FORMAT, clips, tokenizer_hash(tokenizer), extractor.to_dict(), prompt, seq_len]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=sources.as_json).encode()).hexdigest()[:16]
     folder, partial = cache / digest, cache / f"{digest}.partial"
     with parts.alone(partial, folder / "meta.json") as first:
         if first:
             try:
-                _write(partial, sources.documents(source), extractor, tokenizer, prompt, seq_len)
+                _write(partial, task, extractor, tokenizer, prompt, seq_len)
                 partial.rename(folder)
             except BaseException:
                 shutil.rmtree(partial)
@@ -113,7 +109,7 @@ def prepare(
 
 def _write(
     folder: Path,
-    rows: Iterable[dict[str, Any]],
+    task: ASR,
     extractor: Any,
     tokenizer: PreTrainedTokenizerBase,
     prompt: list[int],
@@ -122,15 +118,27 @@ def _write(
     """Features to a file as they come, so that a large set does not have to fit in memory."""
     tokens, counts = [], []
     shape: tuple[int, ...] = ()
+    left_out = 0
+    rows = sources.documents(task.source)
     with (folder / "features.raw").open("wb") as raw:
         for i, row in enumerate(tqdm(rows, desc="features", unit="clip", disable=None)):
             name = clip_name(row, i)
-            made = audio.log_mel(extractor, row["audio"], name=name)
+            try:
+                made = audio.log_mel(extractor, row["audio"], name=name)
+                ids, count = transcripts.encode(tokenizer, row["text"], prompt, name=name, length=seq_len)
+            except audio.TooLong:
+                if task.too_long == "error":
+                    raise
+                left_out += 1
+                continue
             raw.write(made.tobytes())
             shape = made.shape
-            ids, count = transcripts.encode(tokenizer, row["text"], prompt, name=name, length=seq_len)
             tokens.append(ids)
             counts.append(count)
+    if left_out:
+        _LOG.warning("%s: left out %d clips that are too long for the model", task.source.where, left_out)
+    if not counts:
+        raise ValueError(f"all {left_out} clips of {task.source.where!r} are too long for the model")
     np.save(folder / "tokens.npy", np.stack(tokens))
     np.save(folder / "counts.npy", np.array(counts))
     write_json(folder / "meta.json", {"shape": [len(counts), *shape], "prompt": len(prompt)})

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis import sides
-from analysis.sides import Side
+from analysis import side_tables, sides
+from analysis.side_tables import Side
 from experiments.comparisons import Question
 from replication.results import Items, RunRow, Score
 
@@ -94,6 +94,35 @@ def test_nothing_is_concluded_from_arms_that_never_left_the_base() -> None:
     assert sides.estimate(_side(still, {"full": 1.0, "lora": 1.0}), replace(WER)) is None
 
 
+def test_frozen_classifiers_of_equal_macro_f1_are_no_finding_and_equal_answers_have_a_width() -> None:
+    rng = np.random.default_rng(2)
+    labels = rng.integers(0, 3, 60)
+    base = rng.integers(0, 3, 60)
+    tuned = np.where(rng.uniform(size=60) < 0.9, labels, base)
+    question = Question("q", "lora", "full", "test", "macro_f1")
+    assert sides.estimate(_classified(labels, {"base": base, "lora": base, "full": base}), question) is None
+    found = sides.estimate(_classified(labels, {"base": base, "lora": tuned, "full": tuned}), question)
+    assert found is not None
+    assert (found.value, found.high > 0.01) == (0.0, True)
+    same = sides.estimate(
+        _classified(labels, {"base": base, "lora": tuned, "full": tuned}), replace(question, metric="accuracy")
+    )
+    assert same is not None
+    assert same.high > 0.01
+
+
+def test_arms_that_were_asked_other_items_are_refused(side: Side) -> None:
+    keys = [("whisper/lora-s" + str(seed), "test", "wer") for seed in SEEDS]
+    odd = {key: replace(side.items[key], ids=tuple(f"other{i}" for i in range(40))) for key in keys}
+    with pytest.raises(ValueError, match="lora and full were asked other items"):
+        sides.estimate(replace(side, items=side.items | odd), WER)
+
+
+def test_only_a_cost_can_be_saved(side: Side) -> None:
+    with pytest.raises(ValueError, match="only a cost"):
+        sides.estimate(side, replace(WER, kind="saved"))
+
+
 def test_seeds_that_were_asked_different_items_are_refused(side: Side) -> None:
     key = ("whisper/lora-s1", "test", "wer")
     odd = replace(side.items[key], ids=tuple(f"other{i}" for i in range(40)))
@@ -102,7 +131,7 @@ def test_seeds_that_were_asked_different_items_are_refused(side: Side) -> None:
 
 
 def test_tokens_per_second_count_what_is_supervised_and_what_is_no_padding() -> None:
-    found = sides.costs(_run("full", 0, 0.5))
+    found = side_tables.costs(_run("full", 0, 0.5))
     assert found["supervised_tokens_per_s"] == pytest.approx(200 / 10 / 0.5)
     assert found["real_tokens_per_s"] == pytest.approx(400 / 10 / 0.5)
     assert found["least_gradient_norm"] == 0.25
@@ -110,10 +139,21 @@ def test_tokens_per_second_count_what_is_supervised_and_what_is_no_padding() -> 
 
 
 def test_every_arm_and_seed_has_rows_of_scores_and_costs_and_the_base_of_scores(side: Side) -> None:
-    made = sides.of_arms(side)
+    made = side_tables.of_arms(side)
     assert {(r["arm"], r["seed"]) for r in made} == {("base", None), *((a, s) for a in ("full", "lora") for s in SEEDS)}
     assert {r["eval"] for r in made if r["arm"] == "base"} == {"test"}
     assert {r["metric"] for r in made if r["eval"] == "run"} >= {"step_seconds", "trainable", "real_tokens_per_s"}
+
+
+def _classified(labels: np.ndarray, answers: dict[str, np.ndarray]) -> Side:
+    side = _side({(arm, seed): [0.0] * len(labels) for arm in answers for seed in SEEDS}, {"full": 1.0, "lora": 1.0})
+    items = {}
+    for row in side.items.values():
+        arm = "base" if row.run == "base" else row.run.removeprefix("whisper/").split("-")[0]
+        found = {"predicted": answers[arm], "label": labels, "accuracy": answers[arm] == labels}
+        for metric, values in found.items():
+            items[row.run, "test", metric] = replace(row, metric=metric, values=tuple(values.astype(float)))
+    return replace(side, items=items)
 
 
 def _values(side: Side, arm: str, seed: int) -> tuple[float, ...]:

@@ -24,18 +24,36 @@ def test_no_line_is_an_error() -> None:
         benchmark_fit.largest([8, 16], [1.1, 1.0], 2.0)
 
 
-def test_a_run_is_measured_at_other_batches_in_processes_of_its_own(
-    tiny_model: Path, tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def folder(tiny_model: Path, tiny_corpus: Path, tmp_path: Path) -> Path:
+    """A run of three steps."""
     run = Run(
         scale="test", study="fit", task=CPT(Source(str(tiny_corpus))), model=str(tiny_model), method=Full(),
         optim=AdamW(1e-3), schedule=Cosine(), budget=Budget(3, "steps"), global_batch=2, micro_batch=2, seq_len=32,
     )  # fmt: skip
-    folder = train(run, tmp_path).path
+    return train(run, tmp_path).path
+
+
+@pytest.mark.slow  # a process of its own imports everything anew
+def test_a_run_is_measured_at_another_batch_in_a_process_of_its_own(folder: Path, tmp_path: Path) -> None:
+    assert 0 < benchmark_fit.peak(folder, 64, tmp_path / "fit") < 2
+    (found,) = (tmp_path / "fit").glob("fit/batch64/*/manifest.json")
+    run = json.loads(found.read_text())["run"]
+    assert (run["global_batch"], run["micro_batch"], run["budget"]["amount"]) == (64, 64, benchmark_fit.STEPS)
+
+
+def test_rows_are_of_every_run_at_every_batch(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(benchmark_fit, "peak", lambda _, batch, root: 1.0 + 0.01 * batch)
     out = tmp_path / "rows" / "fit.jsonl"
-    benchmark_fit.main([str(folder), "--batches", "8", "512", "--memory", "4", "--out", str(out)])
+    benchmark_fit.main([str(folder), "--batches", "8", "32", "--memory", "2.005", "--out", str(out)])
     (row,) = map(json.loads, out.read_text().splitlines())
-    assert row["arm"] == "full"
-    assert row["peaks_gb"][1] > row["peaks_gb"][0] > 0.1
-    assert row["largest_batch"] > 512
-    assert "largest batch" in capsys.readouterr().out
+    assert (row["arm"], row["largest_batch"], row["memory_gb"]) == ("full", 100, 2.005)
+    assert (row["batches"], row["peaks_gb"]) == ([8, 32], [1.08, 1.32])
+    assert "largest batch    100" in capsys.readouterr().out
+
+
+def test_a_failed_measurement_says_why(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="at a batch of 4 failed"):
+        benchmark_fit.peak(tmp_path / "nowhere", 4, tmp_path)

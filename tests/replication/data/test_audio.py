@@ -73,6 +73,14 @@ def test_a_clip_longer_than_the_model_hears_is_refused() -> None:
         audio.log_mel(short, {"array": tone(16_000, seconds=1.5), "sampling_rate": 16_000}, name="long")
 
 
+def test_a_clip_that_is_cut_has_the_features_of_its_beginning() -> None:
+    short = WhisperFeatureExtractor(chunk_length=1)
+    sounds = [{"array": tone(16_000, seconds=length), "sampling_rate": 16_000} for length in (1.0, 1.5)]
+    whole, cut = (audio.log_mel(short, sound, name="x", cut=True) for sound in sounds)
+    assert whole.shape == cut.shape == (80, 100)
+    assert np.allclose(whole, cut, atol=1e-6)
+
+
 def plain_log_mel(samples: np.ndarray, filters: np.ndarray) -> np.ndarray:
     """Whisper's front end written down anew: 30 s, windows of 400 every 160 samples, ten logarithms under the peak."""
     padded = np.zeros(480_000)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import jiwer
 import numpy as np
 import pytest
+import soundfile
 
 from replication.config import Source
 from replication.data.sources import documents
@@ -101,6 +102,18 @@ def test_case_and_punctuation_count_as_errors_until_they_are_normalised() -> Non
 def test_a_reference_longer_than_what_may_be_written_is_named(reader: Transcriber) -> None:
     with pytest.raises(ValueError, match=r"transcript of clip 'clip\d' takes"):
         evaluate(Words("wer", TEST, max_tokens=2), reader, 0)
+
+
+def test_clips_longer_than_the_model_hears_are_an_error_or_cut_and_counted(reader: Transcriber, tmp_path: Path) -> None:
+    for name, seconds in (("a", 0.5), ("b", 1.5)):
+        soundfile.write(tmp_path / f"{name}.wav", np.full(int(8000 * seconds), 0.1), 8000)
+        (tmp_path / f"{name}.txt").write_text("one two")
+    source = Source(str(tmp_path))
+    with pytest.raises(ValueError, match=r"clip 'b\.wav' lasts 1\.50 s and the model hears 1 s"):
+        evaluate(Words("wer", source, max_tokens=12), reader, 0)
+    found = evaluate(Words("wer", source, max_tokens=12, too_long="cut"), reader, 0)
+    assert found.value("truncated") == 0.5
+    assert found.items[-1].values == (0.0, 1.0)
 
 
 def test_a_source_without_transcripts_is_refused(reader: Transcriber, tmp_path: Path) -> None:

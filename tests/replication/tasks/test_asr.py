@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, WhisperForConditionalGeneration
+from transformers import AutoFeatureExtractor, AutoTokenizer, WhisperForConditionalGeneration
 
 from replication.config import ASR, AdamW, Budget, Cosine, Full, LoRA, Method, Run, Source
 from replication.data import audio, transcripts
@@ -76,6 +77,29 @@ def test_features_are_made_once_and_read_from_disk(
 def test_a_failed_preparation_leaves_nothing(model: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"transcript of clip 'clip\d+' takes \d positions"):
         opened(run_of(model, seq_len=4), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_clips_that_are_too_long_are_left_out_where_the_task_says_so(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = run_of(model, seq_len=4)  # prompt and two words
+    run = replace(run, task=replace(run.task, too_long="leave out"))
+    stream = opened(run, tmp_path)
+    kept = [row for row in speech_models.train() if len(row["text"].split()) <= 2]
+    assert 0 < stream.size == len(kept) < 12
+    assert f"left out {12 - len(kept)} clips" in caplog.text
+    heard = AutoFeatureExtractor.from_pretrained(model)
+    for i, row in enumerate(kept):
+        expected = audio.log_mel(heard, row["audio"], name=row["id"])
+        assert np.array_equal(stream.sequence(i)["input_features"], expected)
+
+
+def test_a_task_that_keeps_no_clip_is_an_error(model: Path, tmp_path: Path) -> None:
+    run = run_of(model, seq_len=1)
+    run = replace(run, task=replace(run.task, too_long="leave out"))
+    with pytest.raises(ValueError, match="all 12 clips of .* are too long"):
+        opened(run, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
