@@ -127,9 +127,17 @@ def _row(
 
 def _lone(tables: grid.Tables, part: Part, found: Sequence[evidence.Effect]) -> bool:
     """Whether a part about training rests on one seed in a study of several: no answer about the method."""
-    trained = not isinstance(part.measure, Measured) or (part.measure.trained and not part.measure.beside)
+    trained = not isinstance(part.measure, Measured) or part.measure.trained
     alone = any(e.estimate is not None and e.estimate.covers == "items" for e in found)
-    return trained and alone and len(grid.seeds(tables)) > 1
+    return trained and alone and _seeds(tables, part) > 1
+
+
+def _seeds(tables: grid.Tables, part: Part) -> int:
+    """Seeds of the study that a part is about: the main one, or the side study of its quantity."""
+    if not isinstance(part.measure, Measured) or not part.measure.beside:
+        return len(grid.seeds(tables))
+    asked = next((q for q in map(sides.quantities, sides.STUDIES) if part.measure.quantity in q), frozenset())
+    return max((row["seeds"] for row in tables.effects if row["quantity"] in asked), default=0)
 
 
 def _verdict(part: Part, known: Sequence[Estimate], against: float, *, complete: bool, grounded: bool) -> Answer:
@@ -243,7 +251,7 @@ def write(tables: grid.Tables, where: command.Places) -> tuple[list[rows.Row], l
 def claims(tables: grid.Tables) -> list[Claim]:
     """All claims, less those of side studies that have no estimates here: they were not run."""
     known = {row["quantity"] for row in tables.effects}
-    run = [study for study in sides.STUDIES if known & {question.quantity for question in sides.questions(study)}]
+    run = [study for study in sides.STUDIES if known & sides.quantities(study)]
     of_run = [claim for study in run for claim in sides.STUDIES[study].CLAIMS]
     return [claim for claim in CLAIMS if claim.family != SIDE or claim in of_run]
 

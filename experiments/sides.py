@@ -67,6 +67,11 @@ def questions(study: str) -> tuple[Question, ...]:
     return STUDIES[study].QUESTIONS
 
 
+def quantities(study: str) -> frozenset[str]:
+    """The names of the estimates that a side study's questions have."""
+    return frozenset(question.quantity for question in questions(study))
+
+
 def question(study: str) -> str:
     """The question that a side study asks: the first line of its docstring."""
     return (STUDIES[study].__doc__ or "").split("\n")[0]

@@ -1,6 +1,6 @@
 """How large a batch fits into a memory: full fine-tuning and LoRA, of whatever runs are at hand.
 
-    python -m replication.benchmark_fit RUN RUN ... --batches 64 256 512 --memory 2 --out whisper_fit.jsonl
+    python -m replication.benchmark_fit RUN RUN ... --batches 64 256 512 --memory 1 --out whisper_fit.jsonl
 
 RUN is the folder of a run, of any task. Its configuration is trained for a few steps at every batch size, each in a
 process of its own and in one pass, and the peak of its memory is read; a straight line through the peaks,
@@ -119,7 +119,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", help="folders of runs, one per arm")
     parser.add_argument("--batches", type=int, nargs="+", default=[64, 256, 512], help="two sizes or more")
-    parser.add_argument("--memory", type=float, default=2.0, help="GB (1e9 bytes) to fit into")
+    parser.add_argument("--memory", type=float, default=1.0, help="GB (1e9 bytes) to fit into")
     parser.add_argument("--out", type=Path, help="file for the rows, as analysis/results/pocket/whisper_fit.jsonl")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
