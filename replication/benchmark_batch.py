@@ -32,6 +32,7 @@ from replication import provenance
 from replication.benchmark import Child, Speed
 from replication.benchmark_loops import Baton, Plan, run_of
 from replication.config import Full, LoRA, Run
+from replication.costs import forget_peak
 from replication.models import tokenizer_of
 from replication.tasks import open_stream
 from replication.train import Progress, train
@@ -152,6 +153,7 @@ def child(config: Config) -> None:
     run, root = config.run(), Path(config.plan.folder)
     stream = open_stream(run, tokenizer_of(run), cache=root / "cache")
     counts = [stream.real_tokens(step, run.global_batch) for step in range(config.plan.steps)]
+    forget_peak()  # as training will
     floor, baton = peak_memory(), Baton(config.plan)
 
     def watch(progress: Progress) -> None:

@@ -155,6 +155,7 @@ Method = Full | LoRA | AdaLoRA | S2LoRA | VeRA | BitFit | Head
 
 
 def _check_targets(targets: Targets, field: str) -> None:
-    named = all(word.isidentifier() for word in targets.split("+"))
-    expected = f"{', '.join(TARGETS)}, or names of linears joined by +"
+    # One name alone needs more than letters, or any misspelt word would pass for a linear.
+    named = all(word.isidentifier() for word in targets.split("+")) and not targets.isalpha()
+    expected = f"one of {', '.join(TARGETS)}, or names of linears joined by +, as in q_proj+v_proj"
     require(targets in TARGETS or named, field, targets, expected)

@@ -193,24 +193,14 @@ def _loop(stage: Stage, told: Told, save_seconds: float, costs: Costs) -> None:
     before = health.fingerprint(engine.weights())
     saved = began = time.monotonic()
     cost = 0.0
-    start, real = meta.step, meta.real_tokens
-    spent = meta.seconds
+    real, spent = meta.real_tokens, meta.seconds
     for step in range(meta.step, total):
-        batches = stage.stream.micro_batches(
-            step,
-            batch=run.global_batch,
-            micro=engine.micro_batch,
-            rank=torch.distributed.get_rank(),
-            world=engine.world,
-        )
+        batches = _batches(stage, step)
         clock = time.monotonic()
         loss, count = accumulate(
-            engine,
-            batches,
-            seed=seeding.derive(run.seed, "dropout", step),
-            objective=stage.stream.objective,
-            penalty=stage.attached.penalty,
-        )
+            engine, batches, seed=seeding.derive(run.seed, "dropout", step),
+            objective=stage.stream.objective, penalty=stage.attached.penalty,
+        )  # fmt: skip
         health.check_loss(loss, step + 1)
         if step % GRADIENTS_EVERY == 2 or (step > 2 and not costs.gradient_norms):  # after a resume, soon
             costs.gradient_norms = health.check_gradients(engine.gradient_norms(), step + 1)
@@ -229,15 +219,7 @@ def _loop(stage: Stage, told: Told, save_seconds: float, costs: Costs) -> None:
         pause = max(save_seconds, 20 * cost) if save_seconds else 0.0
         due, leave = _agree(time.monotonic() - saved > pause, preemption.asked())
         if meta.step == total:
-            # Without masters a norm's weights stay at 1 for good: the next bf16 number is .004 away. What is left of a
-            # cooldown after a resume may be too small for a weight of 2 in fp32.
-            every = start == 0 and total >= MOVED_AFTER and run.precision != "pure_bf16"
-            rest = stage.attached.may_rest
-            after = health.fingerprint(engine.weights())
-            health.check_moved(before, after, every=every, may_rest=rest)
-            kernels.check_called(engine.model, run.speed)
-            if _first_rank():
-                stage.folder.update(**costs.record(before, after))
+            _prove(stage, before, costs)
         if meta.step in stage.rungs or due or leave:
             saving = time.monotonic()
             meta = replace(meta, seconds=spent + saving - began)
@@ -246,6 +228,26 @@ def _loop(stage: Stage, told: Told, save_seconds: float, costs: Costs) -> None:
             cost = saved - saving
         if leave and meta.step < total:
             raise preemption.Preempted(f"{run.name()} is saved at step {meta.step} of {total}")
+
+
+def _batches(stage: Stage, step: int) -> list[dict[str, torch.Tensor]]:
+    """This rank's micro-batches of a step."""
+    rank, world = torch.distributed.get_rank(), stage.engine.world
+    return stage.stream.micro_batches(
+        step, batch=stage.run.global_batch, micro=stage.engine.micro_batch, rank=rank, world=world
+    )
+
+
+def _prove(stage: Stage, before: dict[str, tuple[float, float]], costs: Costs) -> None:
+    """At the end: what was trained moved, what makes steps fast was called; both, and the costs, are written down."""
+    run, after = stage.run, health.fingerprint(stage.engine.weights())
+    # Without masters a norm's weights stay at 1 for good: the next bf16 number is .004 away. What is left of a
+    # cooldown after a resume may be too small for a weight of 2 in fp32.
+    every = stage.begin.step == 0 and stage.total >= MOVED_AFTER and run.precision != "pure_bf16"
+    health.check_moved(before, after, every=every, may_rest=stage.attached.may_rest)
+    kernels.check_called(stage.engine.model, run.speed)
+    if _first_rank():
+        stage.folder.update(**costs.record(before, after))
 
 
 def _step(engine: Engine, rate: float, *, measured: bool) -> tuple[float, dict[str, float]]:
