@@ -48,13 +48,13 @@ QUESTIONS: tuple[Question, ...] = (
 )
 
 
-def _saves(word: str, what: str, *, key: str = "") -> tuple[Part, ...]:
+def _saves(word: str, what: str) -> tuple[Part, ...]:
     """For both methods: the step is shorter, and the loss is the same."""
     made: list[Part] = []
     for method, name in WORDS.items():
         made.append(
             part(
-                f"{name}: faster", f"{what} shortens a step of {name}.", f"saved_{method}_{key or word}", "greater",
+                f"{name}: faster", f"{what} shortens a step of {name}.", f"saved_{method}_{word}", "greater",
                 SAVED, "share of a step's time", "A step as long.", trained=False,
             )
         )  # fmt: skip

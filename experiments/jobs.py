@@ -135,8 +135,8 @@ def untuned(scale: Scale, model: str, folder: RunDir, *, name: str) -> Candidate
     from replication.evaluate import of_model
     from replication.models import Weights, form_of_task, locate
 
-    form = form_of_task(scale.settings[0][1].task, seed=0) if scale.settings else form_of_task(None, seed=0)
-    weights = Weights(locate(model), form=form)
+    task = scale.settings[0][1].task if scale.settings else None
+    weights = Weights(locate(model), form=form_of_task(task, seed=0))
     return of_model(weights, folder, scale.evals, name=name, tokenizer=scale.tokenizer or model)
 
 

@@ -33,8 +33,8 @@ from replication import gates, provenance
 from replication.evals import vllm_engine
 from replication.evals.generate import TransformersGenerator
 from replication.gates import Finding, Judged, Outcome, found
-from replication.methods.merge import load_merged
-from replication.models import Weights, load_model, load_tokenizer, locate
+from replication.methods.merge import load_weights
+from replication.models import Weights, load_tokenizer, locate
 from replication.runs import is_adapter
 
 EngineName = Literal["transformers", "vllm"]
@@ -276,9 +276,7 @@ def _engine_gates(opened: Open, base: str, tunings: Sequence[Path], tokenizer: A
 def _engines(name: EngineName, base: str, tokenizer: Any, adapter: Path | None) -> Iterator[Open]:
     """From weights to an engine that answers with them; one vLLM serves all of them in turn."""
     if name == "transformers":
-        yield lambda weights: TransformersGenerator(
-            load_model(base) if weights.tuned is None else load_merged(base, weights.tuned), tokenizer
-        )
+        yield lambda weights: TransformersGenerator(load_weights(weights), tokenizer)
         return
     running = vllm_engine.VLLMGenerator(base, tokenizer, adapters=[adapter] if adapter else [])
 

@@ -38,8 +38,8 @@ from replication.evals.rehearsal import rehearse
 from replication.evals.result import Result
 from replication.evals.transcriber import Transcriber
 from replication.evals.vllm_engine import VLLMGenerator, servable
-from replication.methods.merge import load_merged
-from replication.models import Weights, form_of, identity, load_model, load_tokenizer, locate
+from replication.methods.merge import load_merged, load_weights
+from replication.models import Weights, form_of, identity, load_tokenizer, locate
 from replication.runs import RunDir, atomic_folder, is_adapter, locked, now, read_json, write_json
 from replication.specs import Eval
 
@@ -247,12 +247,7 @@ def _loadable(candidate: Candidate) -> Iterator[Weights]:
 
 
 def _transformers(candidate: Candidate, tokenizer: PreTrainedTokenizerBase) -> TransformersGenerator:
-    weights = candidate.weights
-    model: Any = (
-        load_model(weights.base)
-        if weights.tuned is None
-        else load_merged(weights.base, weights.tuned, mend=candidate.mend)
-    )
+    model: Any = load_weights(candidate.weights, mend=candidate.mend)
     return TransformersGenerator(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
 
 

@@ -41,8 +41,8 @@ from replication.evals.code import program
 from replication.evals.generate import Engine, Generator, TransformersGenerator, in_order
 from replication.evals.prompts import prompt_ids
 from replication.evals.sandbox import run_programs
-from replication.methods.merge import load_merged, load_unmerged
-from replication.models import Weights, load_model, naming_damage
+from replication.methods.merge import load_merged, load_unmerged, load_weights
+from replication.models import Weights, naming_damage
 from replication.runs import is_adapter
 from replication.specs import Choice
 
@@ -299,8 +299,7 @@ def _reference(weights: Weights, asked: tuple[Probe, ...]) -> tuple[tuple[float,
 @functools.cache
 def _computed(weights: Weights, digests: object, asked: tuple[Probe, ...]) -> tuple[tuple[float, ...], ...]:
     """`digests` are there for the cache: other files under the same name are other weights."""
-    model = load_model(weights.base) if weights.tuned is None else load_merged(weights.base, weights.tuned)
-    return tuple(map(tuple, TransformersGenerator(model, None).logprobs(asked)))
+    return tuple(map(tuple, TransformersGenerator(load_weights(weights), None).logprobs(asked)))
 
 
 def _flat(answers: Sequence[Sequence[float]]) -> np.ndarray:

@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 
 from replication.data import labelled
 from replication.evals.reader import Reader
-from replication.methods.merge import load_merged
-from replication.models import load_model, load_tokenizer
+from replication.methods.merge import load_weights
+from replication.models import load_tokenizer
 
 BATCH = 64  # texts at once
 
@@ -35,9 +35,5 @@ class Classifier(Reader):
         return np.concatenate(found)
 
     def _open(self) -> PreTrainedModel:
-        base, tuned, form = self.weights.base, self.weights.tuned, self.weights.form
-        if tuned is None:
-            model = load_model(base, form=form, mend=self.mend)
-        else:
-            model = load_merged(base, tuned, form=form, mend=self.mend)
+        model = load_weights(self.weights, mend=self.mend)
         return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()  # type: ignore[arg-type]

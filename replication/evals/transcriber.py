@@ -21,7 +21,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from replication.data import audio, transcripts
 from replication.evals.reader import Reader
-from replication.methods.merge import load_merged, load_unmerged
+from replication.methods.merge import load_unmerged, load_weights
 from replication.models import load_model, load_tokenizer, locate
 from replication.runs import is_adapter
 
@@ -44,10 +44,7 @@ class Transcriber(Reader):
 
     def merged(self) -> torch.nn.Module:
         """The tuned model, or the base where nothing is tuned."""
-        if self.weights.tuned is None:
-            return self.untuned()
-        found = load_merged(self.weights.base, self.weights.tuned, mend=self.mend, form=self.weights.form)
-        return _ready(found)
+        return _ready(load_weights(self.weights, mend=self.mend))
 
     def unmerged(self) -> torch.nn.Module | None:
         """The tuned model with its adapter beside the weights; None where there is no adapter."""

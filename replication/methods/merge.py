@@ -14,10 +14,17 @@ from transformers import PreTrainedModel
 
 from replication.methods import part, s2lora
 from replication.methods.part import Part
-from replication.models import LANGUAGE, Form, load_model, naming_damage
+from replication.models import LANGUAGE, Form, Weights, load_model, naming_damage
 from replication.runs import is_adapter, retrain
 
 OWN: dict[str, Callable[[PreTrainedModel, Path], Part]] = {part.TYPE: part.load, s2lora.TYPE: s2lora.load}
+
+
+def load_weights(weights: Weights, *, mend: str | None = None) -> PreTrainedModel:
+    """The model whose answers are asked for, in fp32: the base, or what was tuned from it with its adapter merged."""
+    if weights.tuned is None:
+        return load_model(weights.base, mend=mend, form=weights.form)
+    return load_merged(weights.base, weights.tuned, mend=mend, form=weights.form)
 
 
 def load_merged(
