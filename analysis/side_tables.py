@@ -22,9 +22,13 @@ COSTS = ("seconds", "step_seconds", "trainable", "stored_bytes", "peak_memory_gb
 
 @dataclass(frozen=True)
 class Side:
-    """The tables of a side study: runs by (arm, seed), scores and per-item values by (run name, eval, metric)."""
+    """The tables of a side study: runs by (arm, seed), scores and per-item values by (run name, eval, metric).
+
+    `data` names what all of its runs trained on: a study falls back on data made here where the real ones are absent.
+    """
 
     study: str
+    data: str
     runs: dict[tuple[str, int], RunRow]
     scores: dict[tuple[str, str, str], Score]
     items: dict[tuple[str, str, str], Items]
@@ -40,7 +44,11 @@ class Side:
 
 
 def load(scale: Scale, results: Path) -> Side | None:
-    """The tables of a side study's scale; None where it was never collected."""
+    """The tables of a side study's scale; None where it was never collected.
+
+    Raises:
+        ValueError: its runs were trained on different data.
+    """
     folder = results / scale.name
     if not (folder / "runs.jsonl").is_file():
         return None
@@ -52,8 +60,12 @@ def load(scale: Scale, results: Path) -> Side | None:
     tables = [folder / f"{name}.jsonl" for name in (BASE, scale.side)]
     scores = [row for path in tables if path.is_file() for row in read_scores(path)]
     items = [row for path in tables if path.is_file() for row in read_items(path.with_suffix(".items.jsonl.gz"))]
+    data = sorted({row.data for row in runs.values()})
+    if len(data) > 1:
+        raise ValueError(f"{folder} has runs of {scale.side} on different data ({', '.join(data)}); collect them apart")
     return Side(
         scale.side,
+        "".join(data),
         runs,
         {(row.run, row.eval, row.metric): row for row in scores},
         {(row.run, row.eval, row.metric): row for row in items},
@@ -90,10 +102,10 @@ def _deviation(side: Side, arm: str, seed: int) -> list[float]:
 
 
 def _score(side: Side, arm: str, seed: int | None, row: Score) -> rows.Row:
-    place = {"study": side.study, "arm": arm, "seed": seed, "eval": row.eval, "metric": row.metric}
+    place = {"study": side.study, "data": side.data, "arm": arm, "seed": seed, "eval": row.eval, "metric": row.metric}
     return place | {"value": row.value, "stderr": row.stderr, "n": row.n}
 
 
 def _cost(side: Side, arm: str, seed: int, metric: str, value: float) -> rows.Row:
-    place = {"study": side.study, "arm": arm, "seed": seed, "eval": RUN, "metric": metric}
+    place = {"study": side.study, "data": side.data, "arm": arm, "seed": seed, "eval": RUN, "metric": metric}
     return place | {"value": value, "stderr": None, "n": 1}

@@ -142,6 +142,7 @@ def write(tables: grid.Tables, where: command.Places) -> list[grid.Missing]:
         if scale is None or side is None:
             continue
         rows.write(where.out / f"side_{study}.jsonl", of_arms(side))
+        print(f"{study}: {len(side.runs)} runs, seeds {sorted({seed for _, seed in side.runs})}, data {side.data}")
         found = {question: estimate(side, question) for question in sides.questions(study)}
         rows.write(where.out / f"side_{study}_effects.jsonl", [_row(q, e) for q, e in found.items() if e is not None])
         missing += [_gap(q, study) for q, e in found.items() if e is None]

@@ -45,10 +45,10 @@ def collect(scale: Scale, root: Path, into: Path, *, allow_dirty: bool) -> dict[
     base = into / scale.name
     # What was scored and not trained here (published checkpoints) has scores and no run.
     write_rows(base / "runs.jsonl", [_run_row(folder, scale) for folder in folders if "run" in folder.manifest])
-    for study in sorted(scores):
+    for study in sorted(study for study in scores if scores[study]):  # runs that are only timed have none
         write_rows(base / f"{study}.jsonl", scores[study])
         write_rows(base / f"{study}.items.jsonl.gz", items[study])
-    return {study: len(rows) for study, rows in scores.items()}
+    return {study: len(rows) for study, rows in scores.items() if rows}
 
 
 def _refuse_dirty(folders: list[RunDir]) -> None:
@@ -124,6 +124,7 @@ def _run_row(folder: RunDir, scale: Scale) -> RunRow:
         hardware=f"{manifest['hardware']['cpu']}, {manifest['hardware']['threads']} threads"
         + "".join(f", {gpu}" for gpu in manifest["hardware"]["gpus"]),
         variant=run.variant(),
+        data=run.task.source.where,
         real_tokens=meta["real_tokens"],
         stored_bytes=sum(path.stat().st_size for path in folder.checkpoints()[-1].glob("*.safetensors")),
         **{

@@ -73,7 +73,7 @@ def draw(rows: list[Row]) -> Figure:
             _axes(axes, words)
             style.title(axes, place, words)
         lines = [_line(dashes, name) for _, dashes, name in CONTROLS]
-        style.legend(figure, [*(_handle(look) for look in ARMS.values()), *lines, style.note("small: a seed")])
+        style.legend(figure, [*(_handle(look) for look in ARMS.values()), *lines, style.seed_and_data(rows)])
         return style.finish(figure)
 
 

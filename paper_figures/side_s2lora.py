@@ -88,7 +88,7 @@ def draw(rows: list[Row]) -> Figure:
             style.title(axes, place, words)
         present = [arm for arm in ARMS if table.select(rows, arm=arm)]
         base = style.handle("base", (), text="before adaptation")
-        style.legend(figure, [*(_handle(ARMS[arm]) for arm in present), base, style.note("small: a seed")])
+        style.legend(figure, [*(_handle(ARMS[arm]) for arm in present), base, style.seed_and_data(rows)])
         return style.finish(figure)
 
 

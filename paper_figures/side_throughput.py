@@ -90,7 +90,7 @@ def draw(rows: list[Row], *, same: float) -> Figure:
             axes.set_xlim(0, max(1.0, widest) * 1.22)
             axes.set_xlabel(f"speed over the reference's\n(1 = {_speed(rows, method)} supervised tokens/s)")
             style.title(axes, place, words)
-        style.legend(figure, [*_handles(), style.note("small: a seed")])
+        style.legend(figure, [*_handles(), style.seed_and_data(rows)])
         return style.finish(figure)
 
 

@@ -31,11 +31,12 @@ BESIDE = 0.13  # of a seed's mark, left of the mean's, which would hide it
 
 
 class Look(NamedTuple):
-    """Name, colour and marker of an arm."""
+    """Name, colour, marker and short name of an arm."""
 
     name: str
     colour: str
     marker: str
+    short: str
 
 
 class Panel(NamedTuple):
@@ -51,10 +52,12 @@ class Panel(NamedTuple):
 
 
 ARMS = {
-    "full": Look("full fine-tuning", style.INK, "^"),
-    "lora-qv": Look("LoRA on queries and values", "#e79a35", "o"),
-    "lora-all": Look("LoRA on all linears", "#7a5bb8", "D"),
+    "full": Look("full fine-tuning", style.INK, "^", "full"),
+    "lora-qv": Look("LoRA on queries and values", "#e79a35", "o", "LoRA q, v"),
+    "lora-all": Look("LoRA on all linears", "#7a5bb8", "D", "LoRA all"),
 }
+# Where the study was run on a GPU.
+INT8 = {"lora-qv-int8": Look("LoRA on queries and values, base in 8 bits", "#287a8c", "s", "LoRA q, v\n8 bits")}
 PANELS = (
     Panel("Errors", "word error rate", "wer", "wer"),
     Panel("Writing", "speed (untuned = 1)", "speed", "merged_over_base", "unmerged_over_base"),
@@ -78,6 +81,7 @@ def missing(inputs: Inputs) -> list[str]:
 
 def draw(rows: list[Row]) -> Figure:
     """A panel for each axis, an arm beside the other; all but sizes begin at 0."""
+    looks = ARMS | {arm: look for arm, look in INT8.items() if table.select(rows, arm=arm)}
     with style.look():
         figure, panels = style.panels(len(PANELS), columns=2, height=1.9)
         for place, (axes, panel) in enumerate(zip(panels, PANELS, strict=True)):
@@ -86,16 +90,16 @@ def draw(rows: list[Row]) -> Figure:
                 style.baseline(axes, 1.0)
             for row in table.select(own, arm="base", metric=panel.metric) if panel.eval == "wer" else ():
                 style.baseline(axes, row["value"])
-            for at, (arm, look) in enumerate(ARMS.items()):
+            for at, (arm, look) in enumerate(looks.items()):
                 for metric, hollow in ((panel.hollow, True), (panel.metric, False)):
                     _marks(axes, at, table.select(own, arm=arm, metric=metric), look, panel, hollow=hollow)
-            _axes(axes, rows, panel)
+            _axes(axes, rows, panel, looks)
             style.title(axes, place, panel.title)
         beside = Line2D(
             [], [], color=style.MUTED, marker="o", markerfacecolor="white", linestyle="none", label="adapter not merged"
         )
         untuned = Line2D([], [], color=style.MUTED, linestyle="--", linewidth=1.0, label="before tuning")
-        style.legend(figure, [*map(_handle, ARMS.values()), beside, untuned, style.note("small: a seed")])
+        style.legend(figure, [*map(_handle, looks.values()), beside, untuned, style.seed_and_data(rows)])
         return style.finish(figure)
 
 
@@ -138,11 +142,10 @@ def _marks(axes: Axes, at: int, rows: Sequence[Row], look: Look, panel: Panel, *
     axes.plot([at], [fmean(values)], look.marker, color=look.colour, markerfacecolor=face, markersize=6, zorder=4)
 
 
-def _axes(axes: Axes, rows: list[Row], panel: Panel) -> None:
-    names = {"full": "full", "lora-qv": "LoRA q, v", "lora-all": "LoRA all"}
-    words = [f"{names[arm]}{_trained(rows, arm) if panel.log else ''}" for arm in ARMS]
-    axes.set_xticks(range(len(ARMS)), words)
-    axes.set_xlim(-0.5, len(ARMS) - 0.5)
+def _axes(axes: Axes, rows: list[Row], panel: Panel, looks: dict[str, Look]) -> None:
+    words = [f"{look.short}{_trained(rows, arm) if panel.log else ''}" for arm, look in looks.items()]
+    axes.set_xticks(range(len(looks)), words)
+    axes.set_xlim(-0.5, len(looks) - 0.5)
     axes.set_ylabel(panel.axis)
     if panel.log:
         axes.set_yscale("log")

@@ -175,6 +175,12 @@ def note(text: str) -> Line2D:
     return Line2D([], [], linestyle="none", label=text)
 
 
+def seed_and_data(rows: Sequence[dict[str, Any]]) -> Line2D:
+    """Legend entry of a side study: what the small marks are, and the last part of its training data's name."""
+    data = str(rows[0].get("data", "")).rpartition(":")[2]
+    return note(f"small: a seed{f'; data: {data}' if data else ''}")
+
+
 def seeds(rows: Sequence[dict[str, Any]]) -> list[Line2D]:
     """Legend entry that says so where there is a line for each of several seeds; none for one seed."""
     return [note("one line per seed")] if len({row["seed"] for row in rows}) > 1 else []

@@ -254,6 +254,7 @@ class Run:
 
     "bf16" computes in bf16 over fp32 masters. "pure_bf16" has no masters, so that most steps of a small rate are
     rounded away: an ablation, to show what that does. `attention_dropout` drops attention weights while training.
+    `base_bits` of 8 holds the base's linears in 8 bits (LLM.int8, extra `int8`), for LoRA, which leaves them alone.
     """
 
     scale: str
@@ -277,6 +278,7 @@ class Run:
     evals: tuple[str, ...] = ()
     attention_dropout: float = later(0.0)
     speed: Speed = later(Speed())
+    base_bits: Literal[8] | None = later(None)
 
     def __post_init__(self) -> None:
         for name in ("global_batch", "seq_len", "micro_batch"):
@@ -294,6 +296,9 @@ class Run:
         # ZeRO-3's hooks, which gather a weight around its module's call, are what dynamo will not trace.
         traced = not (self.speed.compile and self.zero_stage == 3)
         require(traced, "Run.zero_stage", self.zero_stage, "0, 1 or 2 with Speed.compile")
+        require(self.base_bits in (None, 8), "Run.base_bits", self.base_bits, "8, or nothing for whole weights")
+        adapted = self.base_bits is None or (isinstance(self.method, LoRA) and self.zero_stage < 3)
+        require(adapted, "Run.base_bits", self.base_bits, "for LoRA, up to ZeRO-2: all else changes the base")
         require(0 <= self.attention_dropout < 1, "Run.attention_dropout", self.attention_dropout, "in [0, 1)")
         require(self.tokenizer is None or isinstance(self.tokenizer, str), "Run.tokenizer", self.tokenizer, "a name")
         if self.branch is not None:
@@ -326,11 +331,12 @@ class Run:
         pure = ["purebf16"] if self.precision == "pure_bf16" else []
         decay = [f"wd{number(self.optim.weight_decay)}"] if self.optim.weight_decay > WD_UNNAMED else []
         dropout = [f"ad{number(self.attention_dropout)}"] if self.attention_dropout else []
+        bits = ["int8"] if self.base_bits == 8 else []
         plus = (
             [f"plus{number(self.optim.b_ratio)}"] if isinstance(self.optim, AdamW) and self.optim.b_ratio != 1 else []
         )
         padded = ["padded"] if isinstance(self.task, IFT) and self.task.per_sequence == 1 else []
-        return [*pure, *decay, *dropout, *plus, *padded, *self.speed.words()]
+        return [*pure, *decay, *dropout, *bits, *plus, *padded, *self.speed.words()]
 
     def steps(self, amount: float, *, sequences_per_epoch: int) -> int:
         """Optimiser steps in an amount of the budget's unit; at least one."""

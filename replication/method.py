@@ -74,8 +74,12 @@ class AdaLoRA:
         _check_targets(self.targets, "AdaLoRA.targets")
 
     def label(self) -> str:
-        """Name part, as in `adalora-r12to8-all`."""
-        return f"adalora-r{self.rank}to{self.target_rank}-{self.targets}"
+        """Name part, as in `adalora-r12to8-all`; what is not as usual is named: alpha beside 2 x rank, the schedule."""
+        words = [] if self.alpha == 2 * self.rank else [f"a{number(self.alpha)}"]
+        own, usual = (self.warm, self.cool, self.every), (AdaLoRA.warm, AdaLoRA.cool, AdaLoRA.every)
+        words += ["t" + "x".join(map(number, own))] if own != usual else []
+        words += [f"o{number(self.orthogonality)}"] if self.orthogonality != AdaLoRA.orthogonality else []
+        return "-".join([f"adalora-r{self.rank}to{self.target_rank}-{self.targets}", *words])
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import importlib.util
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoModelForSpeechSeq2Seq,
     AutoTokenizer,
+    BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -30,12 +32,13 @@ from replication.runs import is_adapter
 class Form:
     """What a base is loaded as: a language model, a speech recogniser, or a classifier of `labels` classes.
 
-    A classifier's head is new: it is drawn from `seed`.
+    A classifier's head is new: it is drawn from `seed`. `bits` of 8 holds the linears in 8 bits.
     """
 
     kind: Literal["language", "speech", "classifier"] = "language"
     labels: int | None = None
     seed: int = 0
+    bits: Literal[8] | None = None
 
 
 LANGUAGE = Form()
@@ -78,7 +81,7 @@ def locate(where: str | Path) -> str:
 
 def form_of(run: Run) -> Form:
     """What a run's base is loaded as; the head of a classifier is drawn from the run's seed."""
-    return form_of_task(run.task, seed=run.seed)
+    return replace(form_of_task(run.task, seed=run.seed), bits=run.base_bits)
 
 
 def form_of_task(task: Task | None, *, seed: int) -> Form:
@@ -100,7 +103,8 @@ def load_model(
 
     `config` replaces values of the model's configuration, as in {"attention_dropout": 0.1}.
     """
-    own = {} if form.labels is None else {"num_labels": form.labels}
+    own: dict[str, object] = {} if form.labels is None else {"num_labels": form.labels}
+    own |= {} if form.bits is None else _in_8_bits()
     if form.kind == "classifier":
         torch.manual_seed(form.seed)  # transformers draws a new head from the global generator
     with naming_damage(where, mend):
@@ -134,6 +138,18 @@ def identity(where: str | Path) -> str:
             f"{where} is not on this machine and the hub does not give it ({reason}); log in with `hf auth login`, "
             "accept its licence, or name a local copy"
         ) from error
+
+
+def _in_8_bits() -> dict[str, object]:
+    """LLM.int8 (Dettmers et al., 2022) through bitsandbytes; the output layer stays whole, as it does by default.
+
+    Raises:
+        RuntimeError: bitsandbytes is not installed.
+    """
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise RuntimeError("a base in 8 bits needs bitsandbytes: pip install -e '.[int8]'")
+    where = {"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"}
+    return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True), "device_map": where}
 
 
 @functools.cache

@@ -66,11 +66,11 @@ class Items:
 class RunRow:
     """One trained run: what it was, what it cost, which code made it. `seconds` is training time alone.
 
-    `variant` is `Run.variant()`: what sets an ablation apart beyond method, rate and length. `real_tokens` leaves
-    padding out. `step_seconds` is the median over steps but the first three, `stored_bytes` the size of the stored
-    weights, `peak_memory_gb` what the run added to what its process held before. `gradient_norms` (by group, at the
-    last look) and `moved` of `tensors` trained tensors are the proof that it trained; `losses` are those logged, kept
-    of side studies. None where it was not measured.
+    `variant` is `Run.variant()`: what sets an ablation apart beyond method, rate and length. `data` is the source of
+    its training data, and `real_tokens` leaves padding out. `step_seconds` is the median over steps but the first
+    three, `stored_bytes` the size of the stored weights, `peak_memory_gb` what the run added to what its process held
+    before. `gradient_norms` (by group, at the last look) and `moved` of `tensors` trained tensors are the proof that it
+    trained; `losses` are those logged, kept of side studies. None where it was not measured.
     """
 
     scale: str
@@ -95,6 +95,7 @@ class RunRow:
     started: str
     hardware: str
     variant: str = ""
+    data: str = ""
     real_tokens: int | None = None
     step_seconds: float | None = None
     peak_memory_gb: float | None = None

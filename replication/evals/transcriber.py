@@ -10,7 +10,7 @@ Models compute in fp32.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,14 +47,14 @@ class Transcriber(Reader):
         return _ready(load_weights(self.weights, mend=self.mend))
 
     def unmerged(self) -> torch.nn.Module | None:
-        """The tuned model with its adapter beside the weights; None where there is no adapter."""
+        """The tuned model with its adapter beside the weights, of 8 bits where it was trained so; None without one."""
         if self.weights.tuned is None or not is_adapter(self.weights.tuned):
             return None
         return _ready(load_unmerged(self.weights.base, self.weights.tuned, form=self.weights.form))
 
     def untuned(self) -> torch.nn.Module:
-        """The base."""
-        return _ready(load_model(self.weights.base, form=self.weights.form))
+        """The base, whole."""
+        return _ready(load_model(self.weights.base, form=replace(self.weights.form, bits=None)))
 
     def tokenizer(self) -> Tokenizer:
         """The base's tokenizer: tuning leaves it as it is."""

@@ -10,7 +10,9 @@ reference), so that their mean is the corpus's word error rate to the last digit
 Raw words are split at white space and nothing else is done to them. Normalised ones went through Whisper's own
 normaliser: the English one for an English transcript of a model that brings its table of spellings (normalizer.json),
 else the basic one, which takes out case, punctuation, accents of combining marks, and brackets. The English one writes
-number words as digits ("three five" is one word, "35"), so it must not grade strings of digits.
+number words as digits ("three five" is one word, "35"), so it must not grade strings of digits. The basic one takes out
+the vowel signs of Devanagari too, which are combining marks, and so breaks its words apart: published normalised rates
+of Hindi are of that kind, and the raw rate is the one to judge such languages by.
 """
 
 from __future__ import annotations

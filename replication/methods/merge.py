@@ -7,6 +7,7 @@ adapter's folder holds is told by its `peft_type`: the types of this project are
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from peft import PeftModel
@@ -30,11 +31,11 @@ def load_weights(weights: Weights, *, mend: str | None = None) -> PreTrainedMode
 def load_merged(
     base: str | Path, checkpoint: Path, *, mend: str | None = None, form: Form = LANGUAGE
 ) -> PreTrainedModel:
-    """The tuned model of a checkpoint in fp32; an adapter is merged into a fresh copy of the base.
+    """The tuned model of a checkpoint in fp32; an adapter is merged into a fresh, whole copy of the base.
 
     `mend` is the advice where its files are damaged; without one, to train the run again.
     """
-    mend = mend or retrain(checkpoint)
+    mend, form = mend or retrain(checkpoint), replace(form, bits=None)
     if not is_adapter(checkpoint):
         return load_model(checkpoint, mend=mend, form=form)
     with naming_damage(checkpoint, mend=mend):
@@ -43,7 +44,7 @@ def load_merged(
 
 
 def load_unmerged(base: str | Path, checkpoint: Path, *, form: Form = LANGUAGE) -> PeftModel | Part:
-    """The tuned model of an adapter's folder in fp32, its products beside the base's weights."""
+    """The tuned model of an adapter's folder in fp32, its products beside the base's weights (`form`: in 8 bits)."""
     model = load_model(base, form=form)
     own = OWN.get(part.settings(checkpoint)["peft_type"])
     return PeftModel.from_pretrained(model, str(checkpoint)) if own is None else own(model, checkpoint)

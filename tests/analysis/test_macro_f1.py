@@ -106,7 +106,7 @@ def _study() -> sides.Side:
                 length=1, length_unit="epochs", trunk=False, step=1, tokens=1, supervised_tokens=1, trainable=1,
                 final_loss=1.0, seconds=1.0, git_sha="x", started="now", hardware="cpu",
             )  # fmt: skip
-    return sides.Side("d", runs, {}, items)
+    return sides.Side("d", "made", runs, {}, items)
 
 
 # ---------------------------------------------------------------- a world of two classifiers

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from analysis import side_tables, sides
 from analysis.side_tables import Side
+from experiments import whisper
 from experiments.comparisons import Question
-from replication.results import Items, RunRow, Score
+from replication.results import Items, RunRow, Score, write_rows
 
 SEEDS = (0, 1, 2)
 WER = Question("q", "lora", "full", "test", "wer")
@@ -43,7 +45,7 @@ def _side(values: dict[tuple[str, int], list[float]], seconds: dict[str, float |
         for key, row in items.items()
     }  # fmt: skip
     runs = {(arm, seed): _run(arm, seed, seconds[arm]) for arm, seed in values if arm != "base"}
-    return Side("whisper", runs, scores, items)
+    return Side("whisper", "made", runs, scores, items)
 
 
 @pytest.fixture
@@ -158,3 +160,23 @@ def _classified(labels: np.ndarray, answers: dict[str, np.ndarray]) -> Side:
 
 def _values(side: Side, arm: str, seed: int) -> tuple[float, ...]:
     return side.items[f"whisper/{arm}-s{seed}", "test", "wer"].values
+
+
+def _collected(folder: Path, data: dict[str, str]) -> None:
+    """Runs of the Whisper study's first seed, trained on `data` by arm."""
+    runs = whisper.arms(whisper.SCALES["pocket"], 0)
+    rows = [replace(_run(arm, 0, None), run=run.name(), data=data[arm]) for arm, run in runs.items()]
+    write_rows(folder / "whisper" / "runs.jsonl", rows)
+
+
+def test_every_row_names_the_data_its_run_was_trained_on(tmp_path: Path) -> None:
+    _collected(tmp_path, dict.fromkeys(("full", "lora-qv", "lora-all"), "voices"))
+    side = side_tables.load(whisper.SCALES["pocket"], tmp_path)
+    assert side is not None and side.data == "voices"
+    assert {row["data"] for row in side_tables.of_arms(side)} == {"voices"}
+
+
+def test_runs_on_recordings_and_on_synthetic_voices_are_not_compared(tmp_path: Path) -> None:
+    _collected(tmp_path, {"full": "voices", "lora-qv": "voices", "lora-all": "recordings"})
+    with pytest.raises(ValueError, match=r"different data \(recordings, voices\)"):
+        side_tables.load(whisper.SCALES["pocket"], tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ SIZES = ("pocket", "desk")
 @pytest.mark.parametrize("size", SIZES)
 def test_arms_differ_in_method_and_rate_alone(size: str) -> None:
     runs = sides.arms(whisper.SCALES[size], seed=0)
+    runs.pop("lora-qv-int8", None)
     assert {label: run.method for label, run in runs.items()} == {
         "full": Full(), "lora-qv": LoRA(8, 16, "q_proj+v_proj", 0.0), "lora-all": LoRA(8, 16, "all", 0.0)
     }  # fmt: skip
@@ -30,6 +32,13 @@ def test_arms_differ_in_method_and_rate_alone(size: str) -> None:
             getattr(runs["full"], name) for name in ("task", "budget", "global_batch", "schedule")
         )
         assert set(run.evals) == {"wer", "validation", "speed"}
+
+
+def test_on_a_gpu_the_tutorials_base_in_8_bits_differs_from_its_twin_in_that_alone() -> None:
+    assert "lora-qv-int8" not in sides.arms(whisper.SCALES["pocket"], seed=0)
+    runs = sides.arms(whisper.SCALES["desk"], seed=0)
+    assert runs["lora-qv-int8"].base_bits == 8
+    assert replace(runs["lora-qv-int8"], base_bits=None) == runs["lora-qv"]
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -9,7 +9,7 @@ import pytest
 
 from experiments import studies
 from experiments.scales import POCKET
-from replication.config import SGD, AdamW, Budget, Cosine, LionW, LoRA, Run, encode, number
+from replication.config import SGD, AdaLoRA, AdamW, Budget, Cosine, LionW, LoRA, Run, encode, number
 from replication.encoding import decode
 
 
@@ -86,3 +86,11 @@ def test_what_sets_an_ablation_apart_stands_in_its_name_and_in_its_variant() -> 
     assert all(part in run.name() for variant, run in made.items() for part in variant.split("-wd"))
     assert len({run.name() for run in made.values()}) == len(made)
     assert decode(json.loads(json.dumps(encode(made["sgd"])))) == made["sgd"]
+
+
+def test_an_adalora_that_is_not_as_usual_says_so_in_its_name() -> None:
+    usual = AdaLoRA(8, 4, alpha=16)
+    assert usual.label() == "adalora-r8to4-all"
+    assert replace(usual, alpha=8).label() == "adalora-r8to4-all-a8"
+    assert replace(usual, warm=0.2, every=5).label() == "adalora-r8to4-all-t0.2x0.3x5"
+    assert replace(usual, orthogonality=0.1).label() == "adalora-r8to4-all-o0.1"
