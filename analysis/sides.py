@@ -145,7 +145,7 @@ def write(tables: grid.Tables, where: command.Places) -> list[grid.Missing]:
         print(f"{study}: {len(side.runs)} runs, seeds {sorted({seed for _, seed in side.runs})}, data {side.data}")
         found = {question: estimate(side, question) for question in sides.questions(study)}
         rows.write(where.out / f"side_{study}_effects.jsonl", [_row(q, e) for q, e in found.items() if e is not None])
-        missing += [_gap(q, study) for q, e in found.items() if e is None]
+        missing += [_gap(side, q) for q, e in found.items() if e is None]
     return missing
 
 
@@ -159,9 +159,14 @@ def _row(question: Question, found: Estimate) -> rows.Row:
     return effects.row(question.quantity, effects.ALL, words, found)
 
 
-def _gap(question: Question, study: str) -> grid.Missing:
-    what = f"{question.metric} of {question.left} and {question.right} (`python -m experiments run {study} --seeds 3`)"
-    return grid.Missing(study, question.left, 0.0, None, what)
+def _gap(side: Side, question: Question) -> grid.Missing:
+    """Why there is no estimate: all arms were asked and none clearly moved, or something was not run."""
+    seeds = _seeds(side, question)
+    asked = question.eval != RUN and seeds and all(_answers(side, arm, question, seeds) for arm in _arms(question))
+    still = "neither is clearly away from the base, so nothing is concluded"
+    why = still if asked else f"`python -m experiments run {side.study} --seeds 3`"
+    what = f"{question.metric} ({question.eval}) of {question.left} and {question.right}: {why}"
+    return grid.Missing(side.study, question.left, 0.0, None, what)
 
 
 def judged(tables: grid.Tables, out: Path) -> list[rows.Row]:

@@ -136,7 +136,7 @@ X5 = claim(
     "every adapter in one group at one rate, so LoRA+ was off; no rate was tuned",
     (
         part(
-            "sooner", "At tuned rates LoRA+ ends the same steps at a lower training loss.", "plus_sooner", "greater",
+            "sooner", "At the rates tuned for the whole training LoRA+ ends the timed steps at a lower loss.", "plus_sooner", "greater",
             NATS, "nats per token", "A loss as high.",
         ),
         part(

@@ -7,7 +7,6 @@ output layer is as wide as the real one, which is what the loss costs.
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,7 +23,7 @@ def qwen_shaped() -> Path:
     """The folder of a random model of Qwen2.5-0.5B's shape, 1 GB; made once on a machine."""
     shape = KNOWN["Qwen/Qwen2.5-0.5B"]
     ingredients = {"shape": asdict(shape), "positions": POSITIONS, "seed": 0, "tokenizer": "pocket"}
-    return made.folder("qwen2.5-0.5b-random", ingredients, partial(save_random, shape=shape))
+    return made.folder("qwen2.5-0.5b-random", ingredients, lambda folder: save_random(folder, shape=shape))
 
 
 def save_random(folder: Path, *, shape: Shape, seed: int = 0) -> None:

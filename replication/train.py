@@ -125,6 +125,7 @@ def train(
         torch.distributed.barrier()
         if _first_rank():
             held.enter_context(recorded(folder))
+        held.enter_context(kernels.compiling_anew(run.speed))
         floor = forget_peak()
         with _naming_lack_of_memory(run):
             stage = set_up(run, folder, root)

@@ -76,7 +76,17 @@ def target_modules(model: torch.nn.Module, targets: str) -> list[str]:
         chosen = [name for name in chosen if name not in gates]
     if not chosen:
         raise ValueError(f"no linear of the model fits targets={targets!r}; its blocks have {linears[:8]}")
-    return sorted({".".join(name.split(".")[-2:]) for name in chosen})
+    return sorted({_end(name, set(linears) - set(chosen)) for name in chosen})
+
+
+def _end(name: str, others: set[str]) -> str:
+    """The end of a linear's name, two parts or more, that none of the others has.
+
+    PEFT goes by ends, and BERT's `attention.output.dense` and `output.dense` share theirs.
+    """
+    parts = name.split(".")
+    ends = (".".join(parts[-size:]) for size in range(2, len(parts)))
+    return next((end for end in ends if not any(other.endswith(f".{end}") for other in others)), name)
 
 
 def _named(linears: list[str], targets: str) -> list[str]:

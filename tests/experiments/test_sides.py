@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -63,6 +64,17 @@ def test_every_rate_is_the_best_of_its_sweep_by_validation_loss_and_lies_inside_
         best = min(by_rate, key=by_rate.__getitem__)
         assert best == setting.rate(arm), (arm, by_rate)
         assert min(by_rate) < best < max(by_rate), (arm, by_rate)
+
+
+@pytest.mark.parametrize("study", TRACKED)
+def test_what_a_question_compares_was_measured_of_both_arms(study: str) -> None:
+    lines = (RESULTS.parents[1] / "analysis" / "results" / "pocket" / f"side_{study}.jsonl").read_text().splitlines()
+    measured = {(row["arm"], row["eval"], row["metric"]) for row in map(json.loads, lines)}
+    for question in sides.questions(study):
+        for arm in (question.left, question.right):
+            # The majority class is no model: its score stands beside those of every model that was asked.
+            own = (arm, question.metric) if arm != "majority" else (question.left, f"majority_{question.metric}")
+            assert (own[0], question.eval, own[1]) in measured, question
 
 
 def _sweep(study: str, scale: Scale, judge: str) -> dict[str, dict[float, float]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaForCausalLM
 
 from replication.config import LoRA
 from replication.methods.lora import attach, target_modules
@@ -53,3 +53,12 @@ def test_a_model_without_a_gate_cannot_leave_it_out() -> None:
     )
     with pytest.raises(ValueError, match="no linear is called that"):
         target_modules(blocks, "mlp-nogate")
+
+
+def test_where_two_linears_share_the_end_of_their_names_only_the_one_asked_for_gets_an_adapter() -> None:
+    sizes = {"hidden_size": HIDDEN, "intermediate_size": WIDE, "num_hidden_layers": LAYERS, "num_attention_heads": 2}
+    bert = BertForSequenceClassification(BertConfig(vocab_size=32, **sizes))
+    names = [*attach(bert, LoRA(2, 4, targets="attention"), seed=0, steps=1).trainable]
+    adapted = {name.split(".layer.")[1].split(".lora_")[0] for name in names if ".lora_" in name}
+    linears = ("self.query", "self.key", "self.value", "output.dense")
+    assert adapted == {f"{layer}.attention.{linear}" for layer in range(LAYERS) for linear in linears}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,3 +122,15 @@ def test_a_model_whose_making_failed_is_made_again(tmp_path: Path, monkeypatch: 
         made.folder("m", {"seed": 1}, fail)
     found = made.folder("m", {"seed": 1}, lambda folder: (folder / "whole").write_text("") and None)
     assert [path.name for path in found.iterdir()] == ["whole"]
+
+
+def test_another_recipe_in_code_makes_another_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = []
+    for steps in (1, 2):
+        file = tmp_path / "recipe.py"
+        file.write_text(f"def make(folder): (folder / 'model').write_text('{steps} steps')")
+        names: dict[str, Any] = {}
+        exec(compile(file.read_text(), str(file), "exec"), names)
+        found.append(made.folder("m", {"seed": 1}, names["make"]))
+    assert [(folder / "model").read_text() for folder in found] == ["1 steps", "2 steps"]
