@@ -136,8 +136,8 @@ X5 = claim(
     "every adapter in one group at one rate, so LoRA+ was off; no rate was tuned",
     (
         part(
-            "sooner", "At the rates tuned for the whole training LoRA+ ends the timed steps at a lower loss.", "plus_sooner", "greater",
-            NATS, "nats per token", "A loss as high.",
+            "sooner", "At the rates tuned for the whole training LoRA+ ends the timed steps at a lower loss.",
+            "plus_sooner", "greater", NATS, "nats per token", "A loss as high.",
         ),
         part(
             "held out", "And at a lower held-out loss after the main study's training.", "plus_target_loss", "greater",
