@@ -26,7 +26,7 @@ $(SIDES): .venv/installed
 	$(PY) -m paper_figures side_$@ --scale $(SCALE) --results $(RUNS)/results --analysis $(RUNS)/analysis --out $(RUNS)/figures
 
 test: .venv/installed-dev
-	$(PY) -m pytest -n 2 -m 'not slurm'
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slurm'
 	$(PY) -m pytest -m slurm
 
 # The engine for larger models; its tests run where it is installed.

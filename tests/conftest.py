@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 # Before torch or a hub library is imported: both read these once.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -38,6 +40,12 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the shared test data are not beside this checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def forked() -> SimpleNamespace:
+    """`call` and `start` of forked.py: commands as processes that do not import the training stack anew."""
+    return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("forked.py"))))
 
 
 @pytest.fixture(scope="session")

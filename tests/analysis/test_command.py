@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -72,8 +73,10 @@ def test_spectra_of_any_pair_run_as_a_script(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("script", ["-m analysis", "analysis/spectra.py", "analysis/curves.py", "analysis/verdicts.py"])
 @pytest.mark.parametrize("wrong", [("--scale", "galactic"), ("--results", "nowhere")])
-def test_a_wrong_request_is_one_line_and_status_2(script: str, wrong: tuple[str, str], tmp_path: Path) -> None:
-    done = _python(*script.split(), *wrong, "--runs", str(tmp_path), "--out", str(tmp_path))
+def test_a_wrong_request_is_one_line_and_status_2(
+    script: str, wrong: tuple[str, str], tmp_path: Path, forked: SimpleNamespace
+) -> None:
+    done = forked.call(*script.split(), *wrong, "--runs", str(tmp_path), "--out", str(tmp_path))
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1 and done.stderr.startswith("analysis: ")
     assert wrong[1] in done.stderr
@@ -114,11 +117,13 @@ def test_rows_of_named_tables_never_go_into_the_tracked_folder(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("script", ["spectra", "intruders", "scaling", "artefact"])
-def test_of_printed_scores_there_are_no_checkpoints_and_of_no_rows_no_table(script: str, tmp_path: Path) -> None:
-    done = _python(f"analysis/{script}.py", "--scale", "reported", "--runs", str(tmp_path), "--out", str(tmp_path))
+def test_of_printed_scores_there_are_no_checkpoints_and_of_no_rows_no_table(
+    script: str, tmp_path: Path, forked: SimpleNamespace
+) -> None:
+    done = forked.call(f"analysis/{script}.py", "--scale", "reported", "--runs", str(tmp_path), "--out", str(tmp_path))
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "nothing to analyse" in done.stderr
     places = ("--runs", str(tmp_path / "none"), "--out", str(tmp_path / "empty"))
-    done = _python(f"analysis/{script}.py", *places)
+    done = forked.call(f"analysis/{script}.py", *places)
     assert done.returncode == 0, done.stderr
     assert "skipped, tracked rows kept" in done.stdout and "error" not in done.stderr
 

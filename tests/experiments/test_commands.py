@@ -10,7 +10,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -60,17 +62,27 @@ def scale(
     return folder / "mine.py"
 
 
-def call(*arguments: object, module: str = "experiments") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", module, *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=280, env=os.environ | {"PYTHONPATH": str(ROOT)}
-    )
+Call = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def call(forked: SimpleNamespace) -> Call:
+    """A command to its end, in a process that does not import the training stack anew."""
+
+    def of(*arguments: object, module: str = "experiments") -> subprocess.CompletedProcess[str]:
+        done: subprocess.CompletedProcess[str] = forked.call("-m", module, *arguments)
+        return done
+
+    return of
 
 
 @pytest.fixture(scope="module")
 def studied(scale: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study, run as a user runs it: by an interpreter of its own, which spawns its workers."""
     root = tmp_path_factory.mktemp("runs")
-    done = call("run", "study", "--scale", scale, "--runs", root)
+    command = [sys.executable, "-m", "experiments", "run", "study", "--scale", str(scale), "--runs", str(root)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, env=environment)
     assert done.returncode == 0, done.stderr
     return root
 
@@ -80,7 +92,7 @@ def stamps(root: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in kept}
 
 
-def test_running_a_study_again_trains_and_scores_nothing_twice(scale: Path, studied: Path) -> None:
+def test_running_a_study_again_trains_and_scores_nothing_twice(scale: Path, studied: Path, call: Call) -> None:
     before = stamps(studied)
     assert len([name for name in before if name.endswith("manifest.json")]) == 11  # 2 trunks, 4 + 4 runs, the base
     again = call("run", "study", "--scale", scale, "--runs", studied)
@@ -94,19 +106,18 @@ def scores_of(root: Path) -> dict[str, object]:
 
 
 def test_a_study_killed_while_branches_train_and_runs_are_scored_ends_the_same(
-    scale: Path, studied: Path, tmp_path: Path
+    scale: Path, studied: Path, tmp_path: Path, forked: SimpleNamespace
 ) -> None:
-    command = [sys.executable, "-m", "experiments", "run", "study", "--scale", str(scale), "--runs", str(tmp_path)]
+    command = ("run", "study", "--scale", scale, "--runs", tmp_path)
     for pattern in ("texts/*-tok*/evals/*/*/scores.json", "answers/*/evals/*/*/scores.json"):
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL
-        )
-        while not list(tmp_path.glob(f"mine/{pattern}")) and process.poll() is None:
+        process = forked.start(["-m", "experiments", *command], tmp_path / "said")
+        while not list(tmp_path.glob(f"mine/{pattern}")) and process.exitcode is None:
             time.sleep(0.02)
+        assert process.exitcode is None, "the study ended before it could be killed"
         process.kill()
-        process.wait()
+        process.join()
         time.sleep(0.5)  # the workers die with their parent
-    assert call("run", "study", "--scale", scale, "--runs", tmp_path).returncode == 0
+    assert forked.call("-m", "experiments", *command).returncode == 0
     assert scores_of(tmp_path) == scores_of(studied)
     for whole in studied.rglob("*.safetensors"):
         assert (tmp_path / whole.relative_to(studied)).read_bytes() == whole.read_bytes(), whole
@@ -117,7 +128,7 @@ def test_a_study_killed_while_branches_train_and_runs_are_scored_ends_the_same(
         ]
 
 
-def test_the_whole_way_from_runs_to_report(scale: Path, studied: Path, tmp_path: Path) -> None:
+def test_the_whole_way_from_runs_to_report(scale: Path, studied: Path, tmp_path: Path, call: Call) -> None:
     places = ("--scale", scale, "--results", tmp_path / "rows")
     assert (
         call("collect", "--scale", scale, "--runs", studied, "--into", tmp_path / "rows", "--allow-dirty").returncode
@@ -135,7 +146,7 @@ def test_the_whole_way_from_runs_to_report(scale: Path, studied: Path, tmp_path:
         assert list((tmp_path / "out").rglob(f"{stem}.png")), stem
 
 
-def test_collected_rows_know_their_run_and_code(scale: Path, studied: Path, tmp_path: Path) -> None:
+def test_collected_rows_know_their_run_and_code(scale: Path, studied: Path, tmp_path: Path, call: Call) -> None:
     call("collect", "--scale", scale, "--runs", studied, "--into", tmp_path, "--allow-dirty")
     rows = [json.loads(line) for line in (tmp_path / "mine" / "texts.jsonl").read_text().splitlines()]
     runs = [json.loads(line) for line in (tmp_path / "mine" / "runs.jsonl").read_text().splitlines()]
@@ -144,7 +155,7 @@ def test_collected_rows_know_their_run_and_code(scale: Path, studied: Path, tmp_
     assert {row["eval"] for row in rows} == {"sums", "texts_loss", "pick", "source_loss"}
 
 
-def test_status_and_show_and_plan_name_every_run(scale: Path, studied: Path) -> None:
+def test_status_and_show_and_plan_name_every_run(scale: Path, studied: Path, call: Call) -> None:
     names = [
         line.split()[-1] for line in call("show", "study", "--scale", scale, "--runs", studied).stdout.splitlines()
     ]
@@ -155,7 +166,7 @@ def test_status_and_show_and_plan_name_every_run(scale: Path, studied: Path) -> 
     assert [row["run"] for row in planned] == names
 
 
-def test_overridden_runs_are_scratch_and_never_collected(scale: Path, tmp_path: Path) -> None:
+def test_overridden_runs_are_scratch_and_never_collected(scale: Path, tmp_path: Path, call: Call) -> None:
     done = call(
         "run", "answers", "--scale", scale, "--runs", tmp_path, "--only", "full", "--set", "optim.lr=2e-3", "--no-eval"
     )
@@ -165,7 +176,7 @@ def test_overridden_runs_are_scratch_and_never_collected(scale: Path, tmp_path: 
     assert refused.returncode == 2 and "no complete run" in refused.stderr
 
 
-def test_a_corrupt_checkpoint_is_named_and_the_rest_kept(scale: Path, tmp_path: Path) -> None:
+def test_a_corrupt_checkpoint_is_named_and_the_rest_kept(scale: Path, tmp_path: Path, call: Call) -> None:
     assert call("run", "answers", "--scale", scale, "--runs", tmp_path, "--only", "full", "--no-eval").returncode == 0
     weights = next(tmp_path.rglob("full-*ep1-*/checkpoints/*/model.safetensors"))
     weights.write_bytes(weights.read_bytes()[:1000])
@@ -220,7 +231,7 @@ def test_a_wrong_request_is_one_clear_line_and_exit_2(arguments: list[str], said
     ],
 )
 def test_wrong_data_or_model_is_found_before_training(
-    scale: Path, tmp_path: Path, old: str, new: str, said: str
+    scale: Path, tmp_path: Path, old: str, new: str, said: str, call: Call
 ) -> None:
     text = scale.read_text()
     assert old in text
@@ -233,7 +244,7 @@ def test_wrong_data_or_model_is_found_before_training(
     assert not list(tmp_path.rglob("checkpoints"))
 
 
-def test_empty_data_is_refused_by_name(scale: Path, tmp_path: Path) -> None:
+def test_empty_data_is_refused_by_name(scale: Path, tmp_path: Path, call: Call) -> None:
     (tmp_path / "empty.jsonl").write_text("")
     text = scale.read_text()
     start = text.index("CPT(Source('") + len("CPT(Source('")
@@ -263,7 +274,7 @@ def test_values_set_for_all_lengths_make_each_run_once(capsys: pytest.CaptureFix
     assert len(names) == len(set(names)) == 4
 
 
-def test_scores_of_uncommitted_code_are_not_collected(scale: Path, studied: Path, tmp_path: Path) -> None:
+def test_scores_of_uncommitted_code_are_not_collected(scale: Path, studied: Path, tmp_path: Path, call: Call) -> None:
     shutil.copytree(studied, tmp_path / "runs")
     for manifest in (tmp_path / "runs").rglob("manifest.json"):
         manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"dirty": False}))

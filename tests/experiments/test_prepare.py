@@ -1,9 +1,7 @@
 import argparse
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,8 +12,6 @@ from replication.models import load_tokenizer
 from replication.runs import find_runs
 from replication.scale import DataSize, Scale
 from replication.tasks import open_stream
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -105,14 +101,9 @@ sys.exit(command.main(["prepare", "ift_code", "--runs", sys.argv[1]]))
 """
 
 
-def test_sigterm_ends_it_with_the_word_that_the_same_command_continues(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        timeout=120,
-    )
+def test_sigterm_ends_it_with_the_word_that_the_same_command_continues(tmp_path: Path, forked: SimpleNamespace) -> None:
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+    done = forked.call(tmp_path / "interrupted.py", tmp_path)
     assert done.returncode == 1, done.stderr
     assert "the same command continues" in done.stderr
     assert "Traceback" not in done.stderr

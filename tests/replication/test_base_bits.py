@@ -48,11 +48,13 @@ def test_every_linear_but_the_output_layer_is_held_in_8_bits_and_computes_about_
     whole, short = (load_model(base, form=form).eval() for form in (SPEECH, replace(SPEECH, bits=8)))
     linears = [m for m in short.modules() if isinstance(m, torch.nn.Linear)]
     assert len(linears) == eights(short) + 1 == sum(isinstance(m, torch.nn.Linear) for m in whole.modules())
-    heard = torch.randn(2, whole.config.num_mel_bins, 2 * whole.config.max_source_positions)
+    shape = (2, whole.config.num_mel_bins, 2 * whole.config.max_source_positions)
+    heard = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     asked = {"input_features": heard, "decoder_input_ids": torch.tensor([[12, 1], [12, 2]]), "use_cache": False}
     expected, found = whole(**asked).logits, short(**asked).logits
     error = (found - expected).norm() / expected.norm()
-    assert 0 < error < 0.05  # rows of 16 weights in steps of 1/127 of their largest, through three blocks
+    # Rows of 16 weights in steps of 1/127 of their largest, through three blocks: .02 to .075 over twelve such inputs.
+    assert 0 < error < 0.1
 
 
 @pytest.mark.parametrize(("precision", "stage"), [("fp32", 0), ("bf16", 1)])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,8 +35,10 @@ def folder(tiny_model: Path, tiny_corpus: Path, tmp_path: Path) -> Path:
     return train(run, tmp_path).path
 
 
-@pytest.mark.slow  # a process of its own imports everything anew
-def test_a_run_is_measured_at_another_batch_in_a_process_of_its_own(folder: Path, tmp_path: Path) -> None:
+def test_a_run_is_measured_at_another_batch_in_a_process_of_its_own(
+    folder: Path, tmp_path: Path, forked: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark_fit.subprocess, "run", forked.run)
     assert 0 < benchmark_fit.peak(folder, 64, tmp_path / "fit") < 2
     (found,) = (tmp_path / "fit").glob("fit/batch64/*/manifest.json")
     run = json.loads(found.read_text())["run"]

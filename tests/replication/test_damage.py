@@ -22,6 +22,7 @@ from replication.runs import RunDir
 from replication.specs import HeldOut
 from replication.train import train
 
+ROOT = Path(__file__).resolve().parents[2]
 SAVE_ALWAYS = 0.0
 
 
@@ -35,8 +36,12 @@ def inputs(tiny_model: Path, tiny_corpus: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(inputs: Path) -> Run:
+    return small(inputs / "model", inputs / "documents.jsonl")
+
+
+def small(model: Path, corpus: Path) -> Run:
     return Run(
-        scale="test", study="damage", task=CPT(Source(str(inputs / "documents.jsonl"))), model=str(inputs / "model"),
+        scale="test", study="damage", task=CPT(Source(str(corpus))), model=str(model),
         method=LoRA(2, 4, dropout=0.0), optim=LionW(1e-3), schedule=Trapezoid(2), budget=Budget(8, "steps"),
         global_batch=4, micro_batch=4, seq_len=32,
     )  # fmt: skip
@@ -171,22 +176,44 @@ def test_a_run_whose_only_step_has_rate_0_fails(run: Run, inputs: Path, schedule
         train(run, inputs / "runs")
 
 
-@pytest.mark.parametrize("size", ["150k", "300k"])
-def test_a_full_disk_is_named_as_such(run: Run, inputs: Path, size: str) -> None:
-    (inputs / "small").mkdir()
-    request = {"root": str(inputs / "small"), "runs": {"": encode(replace(run, method=Full()))}}
-    (inputs / "request.json").write_text(json.dumps(request))
-    script = Path(__file__).with_name("ranks.py")
-    inside = f"mount -t tmpfs -o size={size} none {inputs / 'small'} && exec {sys.executable} {script} $0"
-    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
-    if shutil.which("unshare") is None or subprocess.run([*command, "mount -t tmpfs none /mnt"]).returncode:
+# Mounts a small disk for each request, in a namespace of its own, and trains on it until it is full.
+FILL = """
+import pathlib, runpy, subprocess, sys, traceback
+train = runpy.run_path(sys.argv[1])["main"]
+for request in map(pathlib.Path, sys.argv[2:]):
+    size, disk = request.stem, request.with_suffix("")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", disk], check=True)
+    try:
+        train(request)
+    except OSError:
+        request.with_suffix(".error").write_text(traceback.format_exc())
+"""
+SIZES = ("150k", "300k")
+
+
+@pytest.fixture(scope="module")
+def filled(tiny_model: Path, tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run on a full disk ended with, as files SIZE.error; one process for all sizes."""
+    folder = tmp_path_factory.mktemp("filled")
+    command = ["unshare", "--user", "--map-root-user", "--mount"]
+    if shutil.which("unshare") is None or subprocess.run([*command, "sh", "-c", "mount -t tmpfs none /mnt"]).returncode:
         pytest.skip("this system lets no test mount a small disk")
-    environment = os.environ | {"SAVE_SECONDS": "0"}
-    done = subprocess.run(
-        [*command, inside, str(inputs / "request.json")], capture_output=True, text=True, env=environment
-    )
-    assert done.returncode != 0
-    assert "OSError: [Errno 28] No space left on device" in done.stderr
+    run = replace(small(tiny_model, tiny_corpus), method=Full())
+    for size in SIZES:
+        (folder / size).mkdir()
+        (folder / f"{size}.json").write_text(json.dumps({"root": str(folder / size), "runs": {"": encode(run)}}))
+    program = [sys.executable, "-c", FILL, str(Path(__file__).with_name("ranks.py"))]
+    requests = [str(folder / f"{size}.json") for size in SIZES]
+    environment = os.environ | {"SAVE_SECONDS": "0", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*command, *program, *requests], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_full_disk_is_named_as_such(filled: Path, size: str) -> None:
+    said = (filled / size).with_suffix(".error").read_text()
+    assert "OSError: [Errno 28] No space left on device" in said
 
 
 def test_the_line_on_a_full_disk_says_what_to_do() -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from replication.config import CPT, IFT, AdamW, Budget, Full, LionW, LoRA, Run, Source, Trapezoid, encode
 from replication.engine import deepspeed_config
 from replication.methods.merge import load_merged
+from replication.train import train
 
 METHODS = {"full": Full(), "lora": LoRA(4, 8, dropout=0.0)}
 
@@ -30,7 +30,9 @@ def run(tiny_model: Path, tiny_instructions: Path) -> Run:
 
 
 @pytest.fixture(scope="module")
-def trained(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[float]]]:
+def trained(
+    forked: SimpleNamespace, run: Run, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, list[float]]]:
     """Losses and folders of full and LoRA: one rank at stage 0, two ranks at stages 0, 2 and 3."""
     root = tmp_path_factory.mktemp("ranks")
     one = {f"{name}-1-0": replace(run, method=method) for name, method in METHODS.items()}
@@ -39,15 +41,33 @@ def trained(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, d
         for name, method in METHODS.items()
         for stage in (0, 2, 3)
     }
-    return root, _launch(one, root, ranks=1) | _launch(two, root, ranks=2)
+    return root, {label: _losses(run, root / label) for label, run in one.items()} | _launch(forked, two, root, ranks=2)
 
 
-def _launch(runs: dict[str, Run], root: Path, *, ranks: int) -> dict[str, list[float]]:
-    request = root / f"request-{ranks}.json"
+def _losses(run: Run, root: Path) -> list[float]:
+    seen: list[float] = []
+    train(run, root, watch=lambda progress: seen.append(progress.loss))
+    return seen
+
+
+# What torchrun does, but that its agent forks the ranks, so that they do not import the training stack anew.
+TORCHRUN = """
+import pathlib, runpy, sys
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+script, request, ranks = sys.argv[1:]
+config = LaunchConfig(
+    1, 1, int(ranks), run_id="test", rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0,
+    start_method="fork",
+)
+elastic_launch(config, runpy.run_path(script)["main"])(pathlib.Path(request))
+"""
+
+
+def _launch(forked: SimpleNamespace, runs: dict[str, Run], root: Path, *, ranks: int) -> dict[str, list[float]]:
+    request, launcher = root / f"request-{ranks}.json", root / "torchrun.py"
     request.write_text(json.dumps({"root": str(root), "runs": {label: encode(run) for label, run in runs.items()}}))
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
-    command = [sys.executable, *launcher, str(Path(__file__).with_name("ranks.py")), str(request)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    launcher.write_text(TORCHRUN)
+    done = forked.call(launcher, Path(__file__).with_name("ranks.py"), request, ranks)
     assert done.returncode == 0, done.stderr[-3000:]
     return dict(json.loads(request.with_suffix(".losses").read_text()))
 

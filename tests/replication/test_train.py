@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -177,25 +174,27 @@ def test_lack_of_memory_is_named_with_the_plans_estimate_and_what_to_change(
     assert manifest["status"] == "oom" and planned in manifest["error"]
 
 
-def _command(run: Run, root: Path) -> list[str]:
+def _command(run: Run, root: Path) -> list[object]:
     root.mkdir(parents=True, exist_ok=True)
     (root / "request.json").write_text(json.dumps({"root": str(root), "runs": {"": encode(run)}}))
-    return [sys.executable, str(Path(__file__).with_name("ranks.py")), str(root / "request.json")]
+    return [Path(__file__).with_name("ranks.py"), root / "request.json"]
 
 
 @pytest.mark.parametrize("method", [Full(), LoRA(4, 8, dropout=0.1)], ids=["full", "lora"])
-def test_a_killed_run_continues_to_bit_identical_weights(run: Run, method: config.Method, tmp_path: Path) -> None:
+def test_a_killed_run_continues_to_bit_identical_weights(
+    run: Run, method: config.Method, tmp_path: Path, forked: SimpleNamespace
+) -> None:
     run = replace(run, method=method, budget=Budget(60, "steps"))
     undisturbed = train(run, tmp_path / "whole")
     folder = tmp_path / "killed" / "test" / run.name()
     # Killed the moment it has made some way, and then, so that a checkpoint to go on from exists, once more.
-    process = subprocess.Popen([*_command(run, tmp_path / "killed")], env=os.environ | {"SAVE_SECONDS": "0"})
+    process = forked.start(_command(run, tmp_path / "killed"), tmp_path / "said", {"SAVE_SECONDS": "0"})
     while not list(folder.glob("checkpoints/step_*/meta.json")):
         time.sleep(0.01)
-        assert process.poll() is None, "the run ended before it could be killed"
+        assert process.exitcode is None, "the run ended before it could be killed"
     time.sleep(0.2)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     begun = max(read_meta(p).step for p in (folder / "checkpoints").glob("step_??????"))
     assert 0 < begun < 60
     train(run, tmp_path / "killed")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -42,13 +40,12 @@ def runs(tiny_model: Path, tiny_instructions: Path) -> dict[str, Run]:
     }
 
 
-def launch(runs: dict[str, Run], root: Path, *, ranks: int, **environment: str) -> dict[str, list[float]]:
+def launch(
+    forked: SimpleNamespace, runs: dict[str, Run], root: Path, *, ranks: int, **environment: str
+) -> dict[str, list[float]]:
     request = root / f"request-{ranks}.json"
     request.write_text(json.dumps({"root": str(root), "runs": {label: encode(run) for label, run in runs.items()}}))
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    command = [sys.executable, *launcher, str(Path(__file__).with_name("ranks.py")), str(request)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=os.environ | environment)
-    assert done.returncode == 0, done.stderr[:6000]
+    forked.launch(ranks, Path(__file__).with_name("ranks.py"), request, environment=environment)
     return dict(json.loads(request.with_suffix(".losses").read_text()))
 
 
@@ -59,10 +56,10 @@ def losses_of(run: Run, root: Path) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def stopped(runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stopped(forked: SimpleNamespace, runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every run, preempted on two ranks at step 3."""
     root = tmp_path_factory.mktemp("stopped")
-    seen = launch(runs, root, ranks=2, LEAVE_AT=str(STOP))
+    seen = launch(forked, runs, root, ranks=2, LEAVE_AT=str(STOP))
     assert {len(losses) for losses in seen.values()} == {STOP}
     return root
 
@@ -101,13 +98,13 @@ def test_two_ranks_save_and_one_continues_with_equal_losses(
 
 
 def test_two_ranks_save_and_four_continue_with_equal_losses_and_weights(
-    runs: dict[str, Run], stopped: Path, undisturbed: dict[str, list[float]], tmp_path: Path
+    forked: SimpleNamespace, runs: dict[str, Run], stopped: Path, undisturbed: dict[str, list[float]], tmp_path: Path
 ) -> None:
     shutil.copytree(stopped, tmp_path / "four")
     shutil.copytree(stopped, tmp_path / "one")
     # Four processes on two cores are slow: what differs by method, stage and precision is seen above.
     chosen = {label: runs[label] for label in ("full-3", "lora-3")}
-    seen = launch(chosen, tmp_path / "four", ranks=4)
+    seen = launch(forked, chosen, tmp_path / "four", ranks=4)
     assert seen.keys() == chosen.keys()
     for label, run in chosen.items():
         assert seen[label] == pytest.approx(undisturbed[label][STOP:], rel=NEAR[run.precision])

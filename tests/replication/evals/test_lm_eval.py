@@ -16,10 +16,12 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from replication import benchmark_choice
 from replication.benchmark_choice import TASKS, agreement, choice_speed, data_file, in_process, table
 from replication.config import Source
 from replication.evals import forms
@@ -36,7 +38,10 @@ def test_the_version_is_the_one_that_scores_are_compared_with() -> None:
 
 
 @pytest.mark.slow
-def test_log_likelihoods_and_accuracies_are_those_of_lm_eval(shared_data: Path, tmp_path: Path) -> None:
+def test_log_likelihoods_and_accuracies_are_those_of_lm_eval(
+    shared_data: Path, tmp_path: Path, forked: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark_choice.subprocess, "run", forked.run)
     for task, split in TASKS.items():
         rows = read(shared_data, task, split)
         kept = rows[::EVERY] + [row for i, row in enumerate(rows) if i % EVERY and longest_option(row) > 800]
