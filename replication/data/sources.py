@@ -95,7 +95,7 @@ def _rows(source: Source, stream: bool) -> Iterable[dict[str, Any]]:
     if place.is_file():
         return _file_rows(place)
     if sounds.is_sound_folder(place):
-        return sounds.rows(place)
+        return sounds.rows(place, source.split)
     data = [p for p in place.rglob("*") if _loader(p)]
     texts = sorted(p for p in place.rglob("*") if p.suffix in _TEXT)
     if data and (plain := [p for p in texts if p.suffix != ".md"]):  # a data set has a README.md

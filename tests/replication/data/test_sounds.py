@@ -107,3 +107,35 @@ def test_sound_of_a_hub_data_set_stays_encoded(tmp_path: Path) -> None:
     assert row["audio"]["bytes"] == content
     assert np.allclose(audio.waveform(row["audio"], 8000), 0.25, atol=1e-4)
     assert fingerprint(source) == fingerprint(source)
+
+
+def test_a_split_is_its_own_folder_and_is_never_read_for_another(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        record(tmp_path / "both" / split / "a.wav")
+        (tmp_path / "both" / split / "a.txt").write_text(f"said in {split}")
+    for split in ("train", "test"):
+        (row,) = documents(Source(str(tmp_path / "both"), split))
+        assert row["text"] == f"said in {split}"
+    with pytest.raises(ValueError, match=r"no split 'dev' \(\['test', 'train'\]\)"):
+        list(documents(Source(str(tmp_path / "both"), "dev")))
+    # A folder of one split: named itself, it is what one trains on; it is no test set of itself.
+    (row,) = documents(Source(str(tmp_path / "both" / "train")))
+    assert row["text"] == "said in train"
+    with pytest.raises(ValueError, match=r"no split 'test' \(no folders\)"):
+        list(documents(Source(str(tmp_path / "both" / "train"), "test")))
+
+
+def test_a_folder_with_a_test_split_alone_is_not_trained_on(tmp_path: Path) -> None:
+    record(tmp_path / "test" / "a.wav")
+    (tmp_path / "test" / "a.txt").write_text("one")
+    with pytest.raises(ValueError, match="no split 'train'"):
+        list(documents(Source(str(tmp_path))))
+
+
+def test_a_line_of_ljspeech_without_a_text_is_named_and_a_blank_one_is_not_read(tmp_path: Path) -> None:
+    record(tmp_path / "wavs" / "a.wav")
+    (tmp_path / "metadata.csv").write_text("a|one\n\n")
+    assert [row["text"] for row in documents(Source(str(tmp_path)))] == ["one"]
+    (tmp_path / "metadata.csv").write_text("a|one\nb\n")
+    with pytest.raises(ValueError, match=r"line 2 of .*metadata.csv has no text: 'b'"):
+        list(documents(Source(str(tmp_path))))
