@@ -34,6 +34,10 @@ from analysis import (
 def main() -> None:
     """Run all analyses of a scale and print its verdicts."""
     where = command.places(__doc__)
+    if where.scale.side:
+        raise ValueError(
+            f"{where.scale.name} is a {where.scale.side} study alone: `python analysis/sides.py` analyses it"
+        )
     tables = grid.load(where.scale, where.results)
     missing = curves.write(tables, where) + tradeoff.write(tables, where)
     if where.scale.printed:
@@ -62,7 +66,8 @@ def _of_runs(tables: grid.Tables, where: command.Places) -> list[grid.Missing]:
     """What only runs of our own have: sweeps, strings, weights."""
     missing = [*sweeps.write(tables, where), *capacity.write(tables, where), *throughput.write(tables, where)]
     missing += sides.write(tables, where)
-    print(learned_ranks.write(tables, where))
+    if ranks := learned_ranks.write(tables, where):
+        print(ranks)
     diversity.write(tables, where)
     print(pass_at_k.write(tables, where))
     print(texts.write(tables, where))

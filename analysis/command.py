@@ -60,13 +60,14 @@ def resolve(args: argparse.Namespace) -> Places:
     tables alone: of tables that are named (--results), rows go to RUNS/analysis unless --out says where.
     """
     scale = scales.load(args.scale)
-    if scale.side:
+    size = sides.size_of(scale) if scale.side else None
+    if size:
         raise ValueError(
-            f"--scale {args.scale} is a side study's own scale; its rows are analysed with those of --scale "
-            f"{sides.size_of(scale)}: `python analysis/sides.py --scale {sides.size_of(scale)}`"
+            f"--scale {args.scale} is a side study's own scale; its rows are analysed with those of --scale {size}: "
+            f"`python analysis/sides.py --scale {size}`"
         )
     own = args.runs / "results"
-    mine = any((own / name).is_dir() for name in (scale.name, *sides.names(scale.name)))
+    mine = any((own / name).is_dir() for name in (scale.name, *(side.name for side in sides.beside(scale).values())))
     results = args.results or (own if mine else Path("experiments/results"))
     out = args.out or (args.runs / "analysis" if mine or args.results else Path("analysis/results"))
     if (results / scale.name).is_dir():

@@ -27,7 +27,7 @@ from safetensors.numpy import load_file
 
 from analysis import command, correlation, effects, grid, rows
 from analysis.side_tables import Side, load
-from experiments import s2lora
+from experiments import sides
 from replication.runs import RunDir, read_json
 from replication.stats import Estimate
 
@@ -126,10 +126,12 @@ def _apart(found: Mapping[int, Ranks]) -> list[tuple[Ranks, Ranks]]:
 
 
 def write(tables: grid.Tables, where: command.Places) -> str:
-    """Write both tables where runs of the study are on disk; says what was done."""
-    scale = s2lora.SCALES.get(tables.scale.name)
+    """Write both tables where runs of the study are on disk; says what was done, nothing where it was never run."""
+    scale = sides.beside(tables.scale).get("s2lora")
     side = None if scale is None else load(scale, where.results)
-    listed = [] if side is None else table(side, where.runs)
+    if side is None:
+        return ""
+    listed = table(side, where.runs)
     if {row["arm"] for row in listed}.isdisjoint(ARMS):
         return "learned_ranks: skipped, tracked rows kept (`python -m experiments run s2lora` and `collect` make runs)"
     found = effect_rows(listed)

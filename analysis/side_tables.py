@@ -33,11 +33,6 @@ class Side:
     scores: dict[tuple[str, str, str], Score]
     items: dict[tuple[str, str, str], Items]
 
-    @property
-    def arms(self) -> list[str]:
-        """Labels of the arms that were trained, in the order of the study."""
-        return list(dict.fromkeys(arm for arm, _ in self.runs))
-
     def seeds(self, arm: str) -> list[int]:
         """Seeds at which an arm was trained."""
         return sorted(seed for label, seed in self.runs if label == arm)

@@ -136,16 +136,15 @@ def _of_costs(side: Side, question: Question, seeds: Sequence[int]) -> Estimate 
 def write(tables: grid.Tables, where: command.Places) -> list[grid.Missing]:
     """Write rows and estimates of every side study that this scale has tables of; returns the comparisons missing."""
     missing = []
-    for study, module in sides.STUDIES.items():
-        scale = module.SCALES.get(tables.scale.name)
-        side = None if scale is None else load(scale, where.results)
-        if scale is None or side is None:
+    for study, scale in sides.beside(tables.scale).items():
+        side = load(scale, where.results)
+        if side is None:
             continue
         rows.write(where.out / f"side_{study}.jsonl", of_arms(side))
         print(f"{study}: {len(side.runs)} runs, seeds {sorted({seed for _, seed in side.runs})}, data {side.data}")
         found = {question: estimate(side, question) for question in sides.questions(study)}
         rows.write(where.out / f"side_{study}_effects.jsonl", [_row(q, e) for q, e in found.items() if e is not None])
-        missing += [_gap(side, q) for q, e in found.items() if e is None]
+        missing += [_gap(side, q, tables.scale.name) for q, e in found.items() if e is None]
     return missing
 
 
@@ -159,12 +158,12 @@ def _row(question: Question, found: Estimate) -> rows.Row:
     return effects.row(question.quantity, effects.ALL, words, found)
 
 
-def _gap(side: Side, question: Question) -> grid.Missing:
+def _gap(side: Side, question: Question, size: str) -> grid.Missing:
     """Why there is no estimate: all arms were asked and none clearly moved, or something was not run."""
     seeds = _seeds(side, question)
     asked = question.eval != RUN and seeds and all(_answers(side, arm, question, seeds) for arm in _arms(question))
     still = "neither is clearly away from the base, so nothing is concluded"
-    why = still if asked else f"`python -m experiments run {side.study} --seeds 3`"
+    why = still if asked else f"`python -m experiments run {side.study} --scale {size} --seeds 3`"
     what = f"{question.metric} ({question.eval}) of {question.left} and {question.right}: {why}"
     return grid.Missing(side.study, question.left, 0.0, None, what)
 
@@ -180,10 +179,11 @@ def main() -> None:
     """Write the rows and estimates of all side studies, print their verdicts, and say what is missing."""
     here = command.places(__doc__)
     # Who runs a side study alone has no tables of the main one.
-    alone = not (here.results / here.scale.name).is_dir()
+    alone = bool(here.scale.side) or not (here.results / here.scale.name).is_dir()
     tables = grid.Tables(here.scale, (), {}, {}) if alone else grid.load(here.scale, here.results)
     missing = write(tables, here)
-    learned_ranks.write(tables, here)
+    if ranks := learned_ranks.write(tables, here):
+        print(ranks)
     made = judged(tables, here.out)
     if not made:
         raise FileNotFoundError(

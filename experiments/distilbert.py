@@ -87,7 +87,7 @@ def _scale(kind: str) -> Scale:
         side=STUDY,
         model=_tweets(f"{kind}_base"),
         settings=((STUDY, setting),),
-        evals=_evals(kind, setting.seq_len),
+        evals=_evals(Source(_tweets(f"{kind}_validation")), Source(_tweets(f"{kind}_test")), setting.seq_len),
         forgetting=(),
         source_loss="",
         ranks=(),
@@ -99,15 +99,16 @@ def _scale(kind: str) -> Scale:
     )
 
 
-def _evals(kind: str, seq_len: int) -> tuple[Labels, ...]:
-    sources = {TEST: f"{kind}_test", VALIDATION: f"{kind}_validation"}
-    return tuple(Labels(name, Source(_tweets(function)), 3, seq_len) for name, function in sources.items())
+def _evals(validation: Source, test: Source, seq_len: int, labels: int = 3) -> tuple[Labels, ...]:
+    return (Labels(TEST, test, labels, seq_len), Labels(VALIDATION, validation, labels, seq_len))
 
 
-def _desk() -> Scale:
+def desk(name: str, *, model: str, train: Source, validation: Source, test: Source, labels: int) -> Scale:
+    """The study of a real DistilBERT on texts of `labels` classes (text, label), each a hub id or a local path."""
     scale = _scale("hub")
     setting = replace(
         scale.settings[0][1],
+        task=Sentiment(train, labels=labels),
         rates=DESK_RATES,
         global_batch=4,
         micro_batch=4,
@@ -115,10 +116,10 @@ def _desk() -> Scale:
     )
     return replace(
         scale,
-        name=f"{STUDY}-desk",
-        model="distilbert/distilbert-base-uncased",
+        name=name,
+        model=model,
         settings=((STUDY, setting),),
-        evals=_evals("hub", setting.seq_len),
+        evals=_evals(validation, test, setting.seq_len, labels),
         threads=None,
         workers=1,
         gpus=1,
@@ -127,6 +128,10 @@ def _desk() -> Scale:
 
 
 POCKET = _scale("synthetic" if tweets() is None else "recorded")
-SCALES: dict[str, Scale] = {"pocket": POCKET, "desk": _desk()}
+DESK = desk(
+    f"{STUDY}-desk", model="distilbert/distilbert-base-uncased", labels=3,
+    **{part: Source(_tweets(f"hub_{part}")) for part in ("train", "validation", "test")},
+)  # fmt: skip
+SCALES: dict[str, Scale] = {"pocket": POCKET, "desk": DESK}
 arms = of_settings
 QUESTIONS, CLAIMS = claims_distilbert.QUESTIONS, claims_distilbert.CLAIMS

@@ -37,14 +37,16 @@ def scale(study: str, size: str) -> Scale | None:
     return module.SCALES[size]
 
 
-def size_of(scale: Scale) -> str:
-    """The main study's scale that a side study's belongs to: "pocket" for "whisper"."""
-    return next(size for size, own in STUDIES[scale.side].SCALES.items() if own.name == scale.name)
+def size_of(scale: Scale) -> str | None:
+    """The main study's scale that a side study's belongs to: "pocket" for "whisper"; None for a scale of one's own."""
+    return next((size for size, own in STUDIES[scale.side].SCALES.items() if own.name == scale.name), None)
 
 
-def names(size: str) -> list[str]:
-    """The names of the side studies' scales of a size."""
-    return [study.SCALES[size].name for study in STUDIES.values() if size in study.SCALES]
+def beside(scale: Scale) -> dict[str, Scale]:
+    """The side studies that are analysed with a scale: those of its size, or the one that a scale of one's own is."""
+    if scale.side:
+        return {scale.side: scale}
+    return {study: module.SCALES[scale.name] for study, module in STUDIES.items() if scale.name in module.SCALES}
 
 
 def arms(scale: Scale, seed: int) -> dict[str, Run]:

@@ -85,9 +85,9 @@ def jobs(options: argparse.Namespace, scale: Scale) -> list[Job]:
         ValueError: no such study, or a value that sbatch could not pass on.
     """
     if scale.side:
+        size = sides.size_of(scale) or options.scale
         raise ValueError(
-            f"{scale.side} is a side study, one job for everything: `SCALE={sides.size_of(scale)} sbatch "
-            f"slurm/study.sh {scale.side}`"
+            f"{scale.side} is a side study, one job for everything: `SCALE={size} sbatch slurm/study.sh {scale.side}`"
         )
     shared = {"SCALE": options.scale, "SEEDS": str(options.seeds), "RUNS": str(options.runs)}
     for name, value in shared.items():

@@ -20,7 +20,7 @@ that fits into a memory is measured apart (`replication/benchmark_fit.py`). On a
 tutorial's base in 8 bits, at the rate of the arm it repeats; its word errors are of the adapter merged into the whole
 base, its "unmerged" speed that over 8 bits.
 
-Cost. Minutes: 1 a seed at pocket on one core, and 1 for the model, once; the sweep 5. At desk 3 GPU-hours a seed, an
+Cost. Minutes: 1 a seed at pocket on one core, and 1 for the model, once; the sweep 4. At desk 3 GPU-hours a seed, an
 estimate: 5,000 clips x 3 epochs x 3 arms of whisper-small at the tutorial's pace.
 
     python -m experiments run whisper [--scale desk] [--seeds 3]
@@ -59,8 +59,6 @@ DESK_SWEEP = (
     (f"ift/{QV}", (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3)),
     (f"ift/{ALL}", (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3)),
 )
-DESK_MODEL = "openai/whisper-small"
-DESK_LANGUAGE = "hindi"
 
 
 def _digits(kind: str, what: str) -> Source:
@@ -114,12 +112,13 @@ def _pocket(kind: str) -> Scale:
     )
 
 
-def _desk() -> Scale:
+def desk(name: str, *, model: str, train: Source, validation: Source, test: Source, language: str | None) -> Scale:
+    """The study of a real Whisper on real recordings, each a hub id or a local folder; None for an English model."""
     pocket = _pocket("synthetic")
     setting = replace(
         pocket.settings[0][1],
-        title="FLEURS, Hindi",
-        task=ASR(_fleurs("train"), language=DESK_LANGUAGE, too_long="leave out"),
+        title="Recordings" if language is None else f"Recordings, {language}",
+        task=ASR(train, language=language, too_long="leave out"),
         lengths=(3.0,),
         rates=DESK_RATES,
         micro_batch=8,
@@ -127,18 +126,17 @@ def _desk() -> Scale:
     )
     evals: tuple[Eval, ...] = (
         *(
-            Words(name, _fleurs(split), language=DESK_LANGUAGE, max_tokens=440, too_long="cut")
-            for name, split in ((TEST, "test"), (VALIDATION, "validation"))
+            Words(name, source, language=language, max_tokens=440, too_long="cut")
+            for name, source in ((TEST, test), (VALIDATION, validation))
         ),
-        DecodeSpeed(SPEED, _fleurs("test"), language=DESK_LANGUAGE, tokens=128),
+        DecodeSpeed(SPEED, test, language=language, tokens=128),
     )
     return replace(
         pocket,
-        name=f"{STUDY}-desk",
-        model=DESK_MODEL,
+        name=name,
+        model=model,
         settings=((STUDY, setting),),
         evals=evals,
-        workers=1,
         threads=None,
         precision="bf16",
         zero_stage=1,
@@ -147,7 +145,13 @@ def _desk() -> Scale:
     )
 
 
-SCALES: dict[str, Scale] = {"pocket": _pocket("recorded" if recordings() else "synthetic"), "desk": _desk()}
+SCALES: dict[str, Scale] = {
+    "pocket": _pocket("recorded" if recordings() else "synthetic"),
+    "desk": desk(
+        f"{STUDY}-desk", model="openai/whisper-small", language="hindi",
+        train=_fleurs("train"), validation=_fleurs("validation"), test=_fleurs("test"),
+    ),
+}  # fmt: skip
 QUESTIONS, CLAIMS = claims_whisper.QUESTIONS, claims_whisper.CLAIMS
 
 

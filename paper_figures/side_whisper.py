@@ -108,9 +108,10 @@ def draw_fit(rows: list[Row]) -> Figure:
     with style.look():
         figure, (axes,) = style.panels(1, height=2.4)
         limit = rows[0]["memory_gb"]
-        looks = dict(zip((row["arm"] for row in sorted(rows, key=_order)), ARMS.values(), strict=False))
-        for row in rows:
-            look = looks[row["arm"]]
+        drawn = {_fitted(row): row for row in rows}
+        looks = {arm: look for arm, look in (ARMS | INT8).items() if arm in drawn}
+        for arm, look in looks.items():
+            row = drawn[arm]
             ends = [0, row["largest_batch"]]
             line = [row["fixed_gb"] + row["per_item_gb"] * batch for batch in ends]
             axes.plot(ends, line, color=look.colour, linewidth=1.0, zorder=2)
@@ -120,15 +121,17 @@ def draw_fit(rows: list[Row]) -> Figure:
         axes.set_ylim(0, limit * 1.12)
         axes.set_xlabel(f"batch (clips)\n{rows[0]['hardware'][:52]}")
         axes.set_ylabel("peak memory (GB)")
-        fits = [(looks[row["arm"]], f"{row['largest_batch']:,} clips") for row in sorted(rows, key=_order)]
-        named = [_handle(look._replace(name=f"{look.name}: {largest}")) for look, largest in fits]
+        fits = [(look, drawn[arm]["largest_batch"]) for arm, look in looks.items()]
+        named = [_handle(look._replace(name=f"{look.name}: {largest:,} clips")) for look, largest in fits]
         style.legend(figure, [*named, style.note(f"largest batch in {limit:g} GB")])
         return style.finish(figure)
 
 
-def _order(row: Row) -> tuple[bool, bool]:
-    """Full first, then LoRA on named linears, then on all: the order of the arms."""
-    return (row["arm"] != "full", "proj" not in row["arm"])
+def _fitted(row: Row) -> str:
+    """The arm of the study whose method has this name ("lora-r8-q_proj+v_proj int8")."""
+    name = row["arm"]
+    arm = "full" if name == "full" else "lora-qv" if "q_proj+v_proj" in name else "lora-all"
+    return f"{arm}-int8" if name.endswith(" int8") else arm
 
 
 def _marks(axes: Axes, at: int, rows: Sequence[Row], look: Look, panel: Panel, *, hollow: bool) -> None:

@@ -36,7 +36,10 @@ STEPS = 4  # the second meets the optimiser's state, the others the allocator's 
 
 @dataclass(frozen=True)
 class Row:
-    """The largest batch of a method within `memory_gb` (1e9 bytes), from its peaks at some batch sizes."""
+    """The largest batch of a method within `memory_gb` (1e9 bytes), from its peaks at some batch sizes.
+
+    `arm` is the method's name and, where there is one, what else sets the run apart ("lora-r8-all int8").
+    """
 
     arm: str
     memory_gb: float
@@ -93,10 +96,14 @@ def measure(folder: Path, batches: Sequence[int], memory: float) -> Row:
         peaks = [peak(folder, batch, Path(root)) for batch in batches]
     found, fixed, slope = largest(batches, peaks, memory)
     return Row(
-        arm=RunDir(folder).run.method.label(), memory_gb=memory, largest_batch=found, fixed_gb=round(fixed, 4),
+        arm=_arm(RunDir(folder).run), memory_gb=memory, largest_batch=found, fixed_gb=round(fixed, 4),
         per_item_gb=slope, batches=tuple(batches), peaks_gb=tuple(peaks),
         hardware=", ".join(map(str, gpus)) or str(hardware["cpu"]),
     )  # fmt: skip
+
+
+def _arm(run: Run) -> str:
+    return f"{run.method.label()} int8" if run.base_bits == 8 else run.method.label()
 
 
 def child(folder: Path, batch: int, root: Path) -> float:
@@ -127,14 +134,14 @@ def main(arguments: list[str] | None = None) -> None:
     if options.child:
         print(child(options.runs[0], options.child, options.root))
         return
-    rows = []
+    rows: list[Row] = []
     for folder in options.runs:
         rows.append(measure(folder, options.batches, options.memory))
+        if options.out:  # what is measured is kept, whatever becomes of the next
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
         peaks = ", ".join(f"{b}: {p:.3f}" for b, p in zip(rows[-1].batches, rows[-1].peaks_gb, strict=True))
         print(f"{rows[-1].arm:<28} largest batch {rows[-1].largest_batch:>6}   peak GB by batch {peaks}", flush=True)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
 
 
 if __name__ == "__main__":

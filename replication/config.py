@@ -297,8 +297,9 @@ class Run:
         traced = not (self.speed.compile and self.zero_stage == 3)
         require(traced, "Run.zero_stage", self.zero_stage, "0, 1 or 2 with Speed.compile")
         require(self.base_bits in (None, 8), "Run.base_bits", self.base_bits, "8, or nothing for whole weights")
-        adapted = self.base_bits is None or (isinstance(self.method, LoRA) and self.zero_stage < 3)
-        require(adapted, "Run.base_bits", self.base_bits, "for LoRA, up to ZeRO-2: all else changes the base")
+        adapted = isinstance(self.method, LoRA) and not isinstance(self.task, Sentiment) and self.zero_stage < 3
+        expected = "for LoRA, without a new head, up to ZeRO-2: all else changes the base"
+        require(self.base_bits is None or adapted, "Run.base_bits", self.base_bits, expected)
         require(0 <= self.attention_dropout < 1, "Run.attention_dropout", self.attention_dropout, "in [0, 1)")
         require(self.tokenizer is None or isinstance(self.tokenizer, str), "Run.tokenizer", self.tokenizer, "a name")
         if self.branch is not None:

@@ -109,6 +109,10 @@ def load_model(
         torch.manual_seed(form.seed)  # transformers draws a new head from the global generator
     with naming_damage(where, mend):
         model = _CLASSES[form.kind].from_pretrained(locate(where), dtype=dtype, **own, **(config or {}))
+    if form.kind == "speech" and model.config.model_type != "whisper":
+        raise ValueError(
+            f"{where} is a {model.config.model_type}; speech is written by models of Whisper's architecture"
+        )
     if form.kind == "speech":
         # Sinusoids: frozen where transformers builds a Whisper, forgotten where it loads one (5.19).
         model.get_encoder().embed_positions.requires_grad_(False)

@@ -170,6 +170,9 @@ def _base(run: Run) -> PreTrainedModel:
     changed: dict[str, object] = {"attn_implementation": run.speed.attention}
     changed |= {"attention_dropout": run.attention_dropout} if run.attention_dropout else {}
     model = load_model(run.model, form=form_of(run), config=changed)
+    room = getattr(model.config, "max_target_positions", run.seq_len)
+    if run.seq_len > room:
+        raise ValueError(f"Run.seq_len={run.seq_len}; the decoder of {run.model} reads {room} tokens at most")
     if run.speed.recompute:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     kernels.apply(model, run.speed)

@@ -35,7 +35,6 @@ from replication.pocket import masked, tweet_texts
 from replication.pocket.tweet_files import FILES, tweets
 
 HUB = "zeroshot/twitter-financial-news-sentiment"
-CLASSES = 3
 VALIDATION = 0.1  # of the texts of each class
 LINK = re.compile(r"https?://\S+")
 

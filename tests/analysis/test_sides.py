@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from analysis import side_tables, sides
+from analysis import command, grid, side_tables, sides
+from analysis import rows as table
 from analysis.side_tables import Side
 from experiments import whisper
 from experiments.comparisons import Question
+from replication.config import Source
 from replication.results import Items, RunRow, Score, write_rows
 
 SEEDS = (0, 1, 2)
@@ -180,3 +183,18 @@ def test_runs_on_recordings_and_on_synthetic_voices_are_not_compared(tmp_path: P
     _collected(tmp_path, {"full": "voices", "lora-qv": "voices", "lora-all": "recordings"})
     with pytest.raises(ValueError, match=r"different data \(recordings, voices\)"):
         side_tables.load(whisper.SCALES["pocket"], tmp_path)
+
+
+def test_a_study_of_ones_own_is_analysed_as_such_and_the_projects_with_their_size(tmp_path: Path) -> None:
+    source = Source("clips")
+    own = whisper.desk("mine", model="m/m", language=None, train=source, validation=source, test=source)
+    arms = whisper.arms(own, 0)
+    rows = [replace(_run(arm, 0, None), run=run.name(), data="clips") for arm, run in arms.items()]
+    write_rows(tmp_path / "mine" / "runs.jsonl", rows)
+    places = command.Places(own, tmp_path, tmp_path, tmp_path / "out")
+    gaps = sides.write(grid.Tables(own, (), {}, {}), places)
+    assert gaps and all("--scale mine" in gap.what for gap in gaps)
+    assert {row["arm"] for row in table.read(tmp_path / "out" / "side_whisper.jsonl")} == set(arms)
+    options = {"results": None, "out": None, "runs": tmp_path}
+    with pytest.raises(ValueError, match="analysed with those of --scale pocket"):
+        command.resolve(Namespace(scale="whisper", **options))

@@ -12,7 +12,7 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from experiments import sides, studies, whisper
 from experiments.comparisons import Measured
-from replication.config import ASR, Full, LoRA
+from replication.config import ASR, Full, LoRA, Source
 from replication.evals import decode_speed
 from replication.methods import attach
 from replication.specs import DecodeSpeed, Words
@@ -119,3 +119,14 @@ def test_the_study_names_no_path_of_a_machine() -> None:
     for name in ("whisper", "claims_whisper"):
         text = (Path(whisper.__file__).parent / f"{name}.py").read_text()
         assert not [word for word in text.split() if word.startswith("/")]
+
+
+def test_ones_own_model_and_recordings_are_a_study_of_their_own(tmp_path: Path) -> None:
+    sources = {part: Source(str(tmp_path / part)) for part in ("train", "validation", "test")}
+    scale = whisper.desk("mine", model="mine/whisper", language=None, **sources)
+    assert sides.beside(scale) == {"whisper": scale} and sides.size_of(scale) is None
+    runs = studies.runs("whisper", scale, seeds=1)
+    assert {run.scale for run in runs} == {"mine"} and {run.model for run in runs} == {"mine/whisper"}
+    assert {run.task.source for run in runs} == {sources["train"]}
+    asked = {spec.name: spec.source for spec in scale.evals}
+    assert asked == {"wer": sources["test"], "validation": sources["validation"], "speed": sources["test"]}

@@ -88,6 +88,18 @@ def test_an_arm_without_a_score_is_named(scores: list[Row]) -> None:
     assert figure.pictures(_inputs([])) == {}
 
 
+def test_memory_is_named_by_the_arm_it_was_measured_of_whichever_others_there_are(
+    scores: list[Row], fit: list[Row]
+) -> None:
+    some = [row for row in fit if row["arm"] != "full"]
+    some.append(some[-1] | {"arm": "lora-r8-q_proj+v_proj int8", "largest_batch": 200})
+    texts = figure.pictures(_inputs(scores, some))["side_whisper_fit"].draw().legends[0].get_texts()
+    assert [text.get_text() for text in texts][:3] == [
+        "LoRA on queries and values: 110 clips", "LoRA on all linears: 90 clips",
+        "LoRA on queries and values, base in 8 bits: 200 clips",
+    ]  # fmt: skip
+
+
 def test_memory_against_batch_has_a_line_of_every_arm_up_to_the_limit(scores: list[Row], fit: list[Row]) -> None:
     drawn = figure.pictures(_inputs(scores, fit))["side_whisper_fit"].draw()
     (axes,) = drawn.axes

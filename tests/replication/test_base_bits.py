@@ -12,7 +12,7 @@ from bitsandbytes.nn import Linear8bitLt
 from peft import PeftModel
 
 from replication import models
-from replication.config import ASR, AdamW, BitFit, Budget, Cosine, Full, LoRA, Run, Source
+from replication.config import ASR, AdamW, BitFit, Budget, Cosine, Full, LoRA, Run, Sentiment, Source
 from replication.evals.transcriber import Transcriber
 from replication.methods.merge import load_merged
 from replication.models import Form, Weights, form_of, load_model
@@ -94,7 +94,8 @@ def test_a_run_over_8_bits_has_a_name_and_a_digest_of_its_own_and_others_keep_th
     [
         ({"method": Full()}, "base_bits=8; expected for LoRA"),
         ({"method": BitFit()}, "base_bits=8; expected for LoRA"),
-        ({"zero_stage": 3}, "base_bits=8; expected for LoRA, up to ZeRO-2"),
+        ({"task": Sentiment(Source("tweets"), labels=3)}, "base_bits=8; expected for LoRA, without a new head"),
+        ({"zero_stage": 3}, "base_bits=8; expected for LoRA, without a new head, up to ZeRO-2"),
         ({"base_bits": 4}, "base_bits=4; expected 8"),
     ],
 )

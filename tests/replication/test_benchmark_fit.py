@@ -25,6 +25,22 @@ def test_no_line_is_an_error() -> None:
         benchmark_fit.largest([8, 16], [1.1, 1.0], 2.0)
 
 
+def test_what_was_measured_is_kept_where_the_next_run_does_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = benchmark_fit.Row("full", 1.0, 7, 0.1, 0.2, (1, 2), (0.3, 0.5), "cpu")
+
+    def measure(folder: Path, batches: object, memory: float) -> benchmark_fit.Row:
+        if folder.name == "second":
+            raise RuntimeError("out of memory")
+        return row
+
+    monkeypatch.setattr(benchmark_fit, "measure", measure)
+    with pytest.raises(RuntimeError):
+        benchmark_fit.main(["first", "second", "--out", str(tmp_path / "fit.jsonl")])
+    assert [json.loads(line)["arm"] for line in (tmp_path / "fit.jsonl").read_text().splitlines()] == ["full"]
+
+
 @pytest.fixture
 def folder(tiny_model: Path, tiny_corpus: Path, tmp_path: Path) -> Path:
     """A run of three steps."""

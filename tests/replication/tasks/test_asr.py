@@ -171,3 +171,8 @@ def test_a_run_learns_its_clips_and_is_asked_for_words(model: Path, tmp_path: Pa
         evaluate(spec, Transcriber(Weights(str(model), tuned, Form("speech"))), 0) for tuned in (None, checkpoint)
     )
     assert after.value("nats_per_token") < before.value("nats_per_token") - 0.02
+
+
+def test_more_tokens_than_the_decoder_reads_are_refused_before_training(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"Run\.seq_len=40; the decoder of .* reads 32 tokens at most"):
+        train(replace(run_of(model), seq_len=40), tmp_path)
