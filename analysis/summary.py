@@ -55,7 +55,10 @@ def differences(made: Sequence[Row], scale: Scale) -> str:
 
 
 def of_sides(made: Sequence[Row]) -> str:
-    """One row per side study: what its original said, each with its answer and the effect of every part that counts."""
+    """One row per side study: what its original said, each with its answer and the effects of the parts that count.
+
+    That two arms are the same, as claimed, is told without its rounding error.
+    """
     lines = [_line(["side study", "headline of the original, and its answer here"]), _line(["---"] * 2)]
     for study, module in sides.STUDIES.items():
         claims = [claim.id for claim in module.CLAIMS]
@@ -67,9 +70,12 @@ def of_sides(made: Sequence[Row]) -> str:
 
 def _headline(whole: Row, made: Sequence[Row]) -> str:
     parts = [r for r in _parts(whole, made) if r["effect"] is not None]
-    found = "; ".join(
-        f"{r['part']} {r['effect']:+.3g} [{r['low']:+.3g}, {r['high']:+.3g}] {r['unit']}".strip() for r in parts
-    )
+    told = [r for r in parts if not (r["rule"] == "equal" and r["answer"] == "supported")] or parts
+    units = {r["unit"] for r in told}
+    effects = [f"{r['part']} {r['effect']:+.3g} [{r['low']:+.3g}, {r['high']:+.3g}]" for r in told]
+    if len(units) > 1:
+        effects = [f"{effect} {r['unit']}" for effect, r in zip(effects, told, strict=True)]
+    found = "; ".join(effects) + (f"; {units.pop()}" if len(units) == 1 else "")
     sign = SIGNS[whole["answer"]] if parts else answers.NOT_ASKED
     return f"{sign} **{whole['claim']}** {whole['statement']} ({found})" if parts else f"{sign} {whole['statement']}"
 
