@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from experiments import sides, studies, throughput
 from experiments.comparisons import Measured
 from experiments.throughput import FIXED, SCALES, reference
 from replication import benchmark_model, shapes
+from replication import train as loop
 from replication.config import IFT, AdamW, Budget, Full, LoRA, Run, Speed
+from replication.health import TrainingFailed
 from replication.models import load_tokenizer
 from replication.optim import groups_of
 from replication.runs import folder_of
@@ -138,3 +141,27 @@ def test_the_arms_of_the_gpu_scale_train_at_a_toy_shape(arm: str, tmp_path: Path
     manifest = train(run, tmp_path).manifest
     assert manifest["moved"] == manifest["tensors"]
     assert folder_of(run, tmp_path).status == "complete"
+
+
+@pytest.mark.parametrize("arm", ["full", "full-cut"])
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda model: model.requires_grad_(False), "frozen"),
+        (lambda model: model.get_input_embeddings().requires_grad_(False), r"missing: embed_tokens"),
+    ],
+    ids=["frozen model", "embedding untrained"],
+)
+def test_an_arm_that_does_not_train_what_it_says_cannot_win(
+    arm: str, harm: Callable[[Any], Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = loop.load_model
+
+    def tampered(*names: Any, **options: Any) -> Any:
+        model = real(*names, **options)
+        harm(model)
+        return model
+
+    monkeypatch.setattr(loop, "load_model", tampered)
+    with pytest.raises(TrainingFailed, match=said):
+        train(timed("pocket")[arm], tmp_path)

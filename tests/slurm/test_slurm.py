@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from experiments import grid, scales, studies
 from replication.runs import RunDir, folder_of
+from tests.replication import speech_models
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("slurm"), pytest.mark.timeout(600)]
 
@@ -158,6 +159,29 @@ def test_the_chain_of_submit_ends_in_collected_rows(slurm: Any, tmp_path: Path) 
     runs = studies.runs("cpt_code", TINY, seeds=1)
     assert {row["run"] for row in rows} == {run.name() for run in runs if run.evals}
     assert (tmp_path / "analysis/slurm_tiny/spectra.jsonl").is_file()
+
+
+def test_a_side_study_on_ones_own_model_goes_from_training_to_its_figure_in_one_job(slurm: Any, tmp_path: Path) -> None:
+    speech_models.english(tmp_path / "model")
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import replace\nfrom experiments import whisper\nfrom replication.config import Source\n"
+        "train, test = (Source(f'python:tests.replication.speech_models:{part}') for part in ('train', 'test'))\n"
+        f"own = whisper.desk('mine', model={str(tmp_path / 'model')!r}, language=None, train=train, validation=train,\n"
+        "                   test=test)\n"
+        "short = {'wer': {'max_tokens': 8}, 'validation': {'max_tokens': 8},\n"
+        "         'speed': {'tokens': 3, 'batch': 2, 'turns': 2}}\n"
+        "((name, setting),) = own.settings\n"
+        "SCALE = replace(own, settings=((name, replace(setting, seq_len=16)),),\n"
+        "                evals=tuple(replace(spec, **short[spec.name]) for spec in own.evals))\n"
+    )
+    number = slurm.submit(
+        "slurm/study.sh", "whisper", SCALE=str(tmp_path / "mine.py"), RUNS=str(tmp_path / "runs"), SEEDS="2"
+    )
+    slurm.wait(number, seconds=400)
+    rows = [json.loads(line) for line in (tmp_path / "runs/results/mine/runs.jsonl").read_text().splitlines()]
+    assert sorted(row["seed"] for row in rows) == [0] * 4 + [1] * 4  # full, LoRA on some linears, on all, over 8 bits
+    assert (tmp_path / "runs/analysis/mine/side_whisper_effects.jsonl").is_file()
+    assert (tmp_path / "runs/figures/mine/side_whisper.png").stat().st_size > 10_000
 
 
 # ---------------------------------------------------------------- what the tests say in a line
