@@ -134,39 +134,51 @@ DESK_RATES = (
     ("full", 1e-5), ("lora", 1e-3), ("adalora", 4e-3), ("s2lora", 2e-3), ("s2lora-dense", 2e-3),
     ("s2lora-sparser", 2e-3), ("vera", 2e-2), ("bitfit", 4e-3),
 )  # fmt: skip
-# Nine hours of Polish audio books; read sentences of others for out of domain, and English for what it knew.
-DESK = replace(
-    POCKET,
-    name=f"{STUDY}-desk",
-    model="openai/whisper-small",
-    settings=(
-        (
-            STUDY,
-            replace(
-                POCKET.settings[0][1],
-                title="Polish audio books",
-                task=ASR(_books("9_hours"), language="polish", too_long="leave out"),
-                lengths=(3.0,),
-                rates=DESK_RATES,
-                micro_batch=8,
-                seq_len=256,
-                methods=_arms(32),
-            ),
+
+
+def desk(
+    name: str, *, model: str, language: str | None, train: Source, valid: Source, test: Source, unseen: Source,
+    source: Source,
+) -> Scale:  # fmt: skip
+    """The study of a real Whisper on real recordings, each a hub id or a local folder; None for an English model.
+
+    `unseen` is out of domain in the same language, `source` is English: what the model knew.
+    """
+    setting = replace(
+        POCKET.settings[0][1],
+        title="Recordings" if language is None else f"Recordings, {language}",
+        task=ASR(train, language=language, too_long="leave out"),
+        lengths=(3.0,),
+        rates=DESK_RATES,
+        micro_batch=8,
+        seq_len=256,
+        methods=_arms(32),
+    )
+    own = (("test", test), ("unseen", unseen), ("valid", valid))
+    english = None if language is None else "english"
+    return replace(
+        POCKET,
+        name=name,
+        model=model,
+        settings=((STUDY, setting),),
+        evals=(
+            *(Words(part, where, language=language, too_long="cut") for part, where in own),
+            Words("source", source, language=english, too_long="cut"),
         ),
-    ),
-    evals=(
-        Words("test", _books("test"), language="polish", too_long="cut"),
-        Words("unseen", _fleurs("pl_pl"), language="polish", too_long="cut"),
-        # With capitals and commas, as Whisper writes English.
-        Words("source", _fleurs("en_us", "raw_transcription"), language="english", too_long="cut"),
-        Words("valid", _books("dev"), language="polish", too_long="cut"),
-    ),
-    ranks=(32,),
-    workers=1,
-    threads=None,
-    gpus=1,
-    sweep_rates=tuple((f"ift/{arm}", tuple(lr * 2.0**k for k in (-2, -1, 0, 1, 2))) for arm, lr in DESK_RATES),
-)
+        ranks=(32,),
+        workers=1,
+        threads=None,
+        gpus=1,
+        sweep_rates=tuple((f"ift/{arm}", tuple(lr * 2.0**k for k in (-2, -1, 0, 1, 2))) for arm, lr in DESK_RATES),
+    )
+
+
+# Nine hours of Polish audio books; read sentences of others for out of domain, and English for what it knew, with
+# capitals and commas, as Whisper writes it.
+DESK = desk(
+    f"{STUDY}-desk", model="openai/whisper-small", language="polish", train=_books("9_hours"), test=_books("test"),
+    unseen=_fleurs("pl_pl"), source=_fleurs("en_us", "raw_transcription"), valid=_books("dev"),
+)  # fmt: skip
 SCALES: dict[str, Scale] = {"pocket": POCKET, "desk": DESK}
 QUESTIONS, CLAIMS = claims_s2lora.QUESTIONS, claims_s2lora.CLAIMS
 arms = of_settings

@@ -126,7 +126,16 @@ SCALES: dict[str, Scale] = {"pocket": POCKET, "desk": DESK}
 
 
 def arms(scale: Scale, seed: int) -> dict[str, Run]:
-    """Runs by label: every timed arm, and where there is something to ask of them, the two that are trained out."""
+    """Runs by label: every timed arm, and where there is something to ask of them, the two that are trained out.
+
+    Raises:
+        ValueError: nobody counted the documents of this scale.
+    """
+    if scale.name not in FIXED:
+        raise ValueError(
+            f"throughput trains on fixed sets of documents, counted for {', '.join(FIXED)} and not for {scale.name!r}; "
+            "keep the name, the source and the tokenizer of one of them and change its model"
+        )
     _, setting = scale.settings[0]
     found: dict[str, Run] = {}
     for method in ("full", "lora"):

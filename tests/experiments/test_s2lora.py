@@ -10,8 +10,9 @@ import pytest
 from experiments import s2lora, studies, sweeps
 from experiments.comparisons import Measured
 from paper_figures import side_s2lora
-from replication.config import AdaLoRA, S2LoRA
+from replication.config import AdaLoRA, S2LoRA, Source
 from replication.scale import Scale
+from replication.specs import Words
 
 SCALES = pytest.mark.parametrize("scale", s2lora.SCALES.values(), ids=s2lora.SCALES)
 OF_RANKS = {"s2lora_rank_correlation", "adalora_rank_repeat"}  # analysis/learned_ranks.py makes them
@@ -77,3 +78,13 @@ def test_without_recordings_the_study_runs_on_synthetic_voices() -> None:
     assert done.stdout.split() == [
         "python:replication.pocket.speech:synthetic_base", "python:replication.pocket.speech:synthetic_train"
     ]  # fmt: skip
+
+
+def test_ones_own_recordings_are_asked_in_their_language_and_what_the_model_knew_in_english() -> None:
+    parts = ("train", "valid", "test", "unseen", "source")
+    scale = s2lora.desk("mine", model="m/m", language="polish", **{part: Source(part) for part in parts})
+    runs = s2lora.arms(scale, 0)
+    assert {run.task.source.where for run in runs.values()} == {"train"} and len(runs) == 8
+    asked = {spec.name: (spec.source.where, spec.language) for spec in scale.evals if isinstance(spec, Words)}
+    assert asked == {p: (p, "english" if p == "source" else "polish") for p in parts[1:]}
+    assert {name for run in runs.values() for name in run.evals} == set(asked)

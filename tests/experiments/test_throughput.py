@@ -165,3 +165,10 @@ def test_an_arm_that_does_not_train_what_it_says_cannot_win(
     monkeypatch.setattr(loop, "load_model", tampered)
     with pytest.raises(TrainingFailed, match=said):
         train(timed("pocket")[arm], tmp_path)
+
+
+def test_a_scale_whose_documents_nobody_counted_is_refused_by_name_and_another_model_is_not() -> None:
+    with pytest.raises(ValueError, match="not for 'mine'"):
+        throughput.arms(replace(SCALES["desk"], name="mine"), 0)
+    other = replace(SCALES["desk"], model="Qwen/Qwen2.5-0.5B", tokenizer="replication/pocket/base")
+    assert {run.model for run in throughput.arms(other, 0).values()} == {"Qwen/Qwen2.5-0.5B"}
