@@ -48,9 +48,12 @@ def _run(options: argparse.Namespace) -> int:
         reference = _reference(options.reference, scale)
         text = report.page(inputs, pictures=drawings, missing=gaps, reference=reference, others=_others(options))
         (folder / "report.html").write_text(text)
-    for line in [*_absent(inputs, modules), *gaps]:
+    # Of the figures none shows the runs themselves, but the tables and the report do.
+    runs = [line for line in inputs.absent if line.startswith("runs.jsonl") and name in (None, REPORT, sidecar.SCORES)]
+    for line in [*catalogue.waiting(inputs, modules), *runs, *gaps]:
         print(f"missing: {line}", file=sys.stderr)
-    print(f"\n{len(drawings)} figures in {folder}")
+    few = ", ".join(f"{stem}.png" for stem in drawings) if len(drawings) < 4 else ""
+    print(f"\n{few or f'{len(drawings)} figures'} in {folder}")
     if name in (None, REPORT):
         print(f"report: {folder / 'report.html'}")
     return 0
@@ -75,11 +78,6 @@ def _write_tables(folder: Path, used: dict[str, list[rows.Row]], inputs: Inputs)
     (folder / "tables.md").write_bytes(made)
     described = sidecar.describe(sidecar.SCORES, used, inputs, result=made)
     (folder / f"{sidecar.SCORES}.json").write_bytes(sidecar.dumps(described))
-
-
-def _absent(inputs: Inputs, modules: tuple[ModuleType, ...]) -> list[str]:
-    runs = [line for line in inputs.absent if line.startswith("runs.jsonl")]
-    return [*catalogue.waiting(inputs, modules), *runs]
 
 
 def _reference(folder: Path | None, scale: Scale) -> list[rows.Row]:
