@@ -19,7 +19,7 @@ by more than rounding has not made anything faster. That the right weights train
 
 Hypotheses: packing saves the padding and no more; a fused optimiser saves little where the model is large; the loss
 without logits saves memory, and time only for large vocabularies; LoRA+ takes as long a step and learns the same at
-tuned rates. Cost: 3 minutes a seed on two cores, and 2 for the rates. At desk scale (random weights of Qwen2.5-0.5B's
+tuned rates. Cost: 3 to 5 minutes a seed on two cores, 2 for the rates. At desk scale (random weights of Qwen2.5-0.5B's
 shape, which is all that speed asks for) about 1 hour of one GPU for three seeds, an estimate; there, under ZeRO-1, the
 optimiser steps one flat tensor, so that its three ways differ little: X4 is a question for pocket.
 
