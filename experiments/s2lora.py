@@ -32,7 +32,7 @@ from dataclasses import replace
 
 from experiments import claims_s2lora
 from experiments.claims_s2lora import STUDY
-from experiments.side import of_settings
+from experiments.side import fleurs, of_settings, on_recordings
 from replication.config import ASR, AdaLoRA, BitFit, Cosine, Full, LoRA, Method, S2LoRA, Source, VeRA
 from replication.pocket.recordings import recordings
 from replication.scale import Scale, Setting
@@ -123,12 +123,6 @@ def _books(split: str) -> Source:
     return Source("facebook/multilingual_librispeech", split, name="polish", columns=(("text", "transcript"),))
 
 
-def _fleurs(language: str, text: str = "transcription") -> Source:
-    # As in whisper.py: the hub's own copy in parquet, a folder a language; sentences recur, their files do not.
-    columns = (("text", text), ("id", "path"))
-    return Source(f"google/fleurs/{language}", "test", revision="refs/convert/parquet", columns=columns)
-
-
 # PROVISIONAL, until the sweep was run there: the usual for full fine-tuning and LoRA, the others in pocket's ratios.
 DESK_RATES = (
     ("full", 1e-5), ("lora", 1e-3), ("adalora", 4e-3), ("s2lora", 2e-3), ("s2lora-dense", 2e-3),
@@ -144,16 +138,8 @@ def desk(
 
     `unseen` is out of domain in the same language, `source` is English: what the model knew.
     """
-    setting = replace(
-        POCKET.settings[0][1],
-        title="Recordings" if language is None else f"Recordings, {language}",
-        task=ASR(train, language=language, too_long="leave out"),
-        lengths=(3.0,),
-        rates=DESK_RATES,
-        micro_batch=8,
-        seq_len=256,
-        methods=_arms(32),
-    )
+    methods = _arms(32)
+    setting = on_recordings(POCKET.settings[0][1], train, language, rates=DESK_RATES, seq_len=256, methods=methods)
     own = (("test", test), ("unseen", unseen), ("valid", valid))
     english = None if language is None else "english"
     return replace(
@@ -177,7 +163,7 @@ def desk(
 # capitals and commas, as Whisper writes it.
 DESK = desk(
     f"{STUDY}-desk", model="openai/whisper-small", language="polish", train=_books("9_hours"), test=_books("test"),
-    unseen=_fleurs("pl_pl"), source=_fleurs("en_us", "raw_transcription"), valid=_books("dev"),
+    unseen=fleurs("pl_pl", "test"), source=fleurs("en_us", "test", text="raw_transcription"), valid=_books("dev"),
 )  # fmt: skip
 SCALES: dict[str, Scale] = {"pocket": POCKET, "desk": DESK}
 QUESTIONS, CLAIMS = claims_s2lora.QUESTIONS, claims_s2lora.CLAIMS

@@ -12,10 +12,13 @@ Standard library and the configuration only.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from experiments import ift
 from experiments.comparisons import Claim, Measured, Part, Rule
-from replication.config import Run
-from replication.scale import Scale
+from replication.config import ASR, Run, Source
+from replication.scale import Scale, Setting
 
 
 def of_settings(scale: Scale, seed: int) -> dict[str, Run]:
@@ -26,6 +29,27 @@ def of_settings(scale: Scale, seed: int) -> dict[str, Run]:
             arm = next(label for label, method in setting.methods if method == run.method)
             found[arm if len(setting.lengths) == 1 else f"{arm}@{run.budget.amount:g}"] = run
     return found
+
+
+def on_recordings(setting: Setting, train: Source, language: str | None, **own: Any) -> Setting:
+    """A pocket setting of speech on real recordings: three epochs, clips too long for the model left out."""
+    return replace(
+        setting,
+        title="Recordings" if language is None else f"Recordings, {language}",
+        task=ASR(train, language=language, too_long="leave out"),
+        lengths=(3.0,),
+        micro_batch=8,
+        **own,
+    )
+
+
+def fleurs(language: str, split: str, *, text: str = "transcription") -> Source:
+    """FLEURS in a language ("hi_in"), as the hub converted it: the loading script of its main branch is no longer run.
+
+    Sentences recur, so a clip is known by its file.
+    """
+    columns = (("text", text), ("id", "path"))
+    return Source(f"google/fleurs/{language}", split=split, revision="refs/convert/parquet", columns=columns)
 
 
 def part(

@@ -33,7 +33,7 @@ from dataclasses import replace
 
 from experiments import claims_whisper
 from experiments.claims_whisper import ALL, FULL, QV, SPEED, STUDY, TEST
-from experiments.side import of_settings
+from experiments.side import fleurs, of_settings, on_recordings
 from replication.config import ASR, Cosine, Full, LoRA, Run, Source
 from replication.pocket.recordings import recordings
 from replication.scale import Scale, Setting
@@ -63,15 +63,6 @@ DESK_SWEEP = (
 
 def _digits(kind: str, what: str) -> Source:
     return Source(f"python:replication.pocket.speech:{kind}_{what}")
-
-
-def _fleurs(split: str) -> Source:
-    """FLEURS in Hindi, in the hub's own conversion: the loading script of its main branch is no longer run.
-
-    Common Voice, which the originals used, has left the hub. Sentences recur, so a clip is known by its file.
-    """
-    columns = (("text", "transcription"), ("id", "path"))
-    return Source("google/fleurs/hi_in", split=split, revision="refs/convert/parquet", columns=columns)
 
 
 def _pocket(kind: str) -> Scale:
@@ -115,15 +106,8 @@ def _pocket(kind: str) -> Scale:
 def desk(name: str, *, model: str, train: Source, validation: Source, test: Source, language: str | None) -> Scale:
     """The study of a real Whisper on real recordings, each a hub id or a local folder; None for an English model."""
     pocket = _pocket("synthetic")
-    setting = replace(
-        pocket.settings[0][1],
-        title="Recordings" if language is None else f"Recordings, {language}",
-        task=ASR(train, language=language, too_long="leave out"),
-        lengths=(3.0,),
-        rates=DESK_RATES,
-        micro_batch=8,
-        seq_len=448,  # what Whisper's decoder reads; a Devanagari sentence takes 50 to 300
-    )
+    # What Whisper's decoder reads is 448; a Devanagari sentence takes 50 to 300.
+    setting = on_recordings(pocket.settings[0][1], train, language, rates=DESK_RATES, seq_len=448)
     evals: tuple[Eval, ...] = (
         *(
             Words(name, source, language=language, max_tokens=440, too_long="cut")
@@ -147,9 +131,10 @@ def desk(name: str, *, model: str, train: Source, validation: Source, test: Sour
 
 SCALES: dict[str, Scale] = {
     "pocket": _pocket("recorded" if recordings() else "synthetic"),
+    # Common Voice, which the originals used, has left the hub.
     "desk": desk(
         f"{STUDY}-desk", model="openai/whisper-small", language="hindi",
-        train=_fleurs("train"), validation=_fleurs("validation"), test=_fleurs("test"),
+        **{split: fleurs("hi_in", split) for split in ("train", "validation", "test")},
     ),
 }  # fmt: skip
 QUESTIONS, CLAIMS = claims_whisper.QUESTIONS, claims_whisper.CLAIMS

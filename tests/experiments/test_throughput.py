@@ -14,7 +14,6 @@ from experiments import sides, studies, throughput
 from experiments.comparisons import Measured
 from experiments.throughput import FIXED, SCALES, reference
 from replication import benchmark_model, shapes
-from replication import train as loop
 from replication.config import IFT, AdamW, Budget, Full, LoRA, Run, Speed
 from replication.health import TrainingFailed
 from replication.models import load_tokenizer
@@ -22,6 +21,7 @@ from replication.optim import groups_of
 from replication.runs import folder_of
 from replication.tasks import Stream, open_stream
 from replication.train import train
+from tests.replication.sabotage import sabotaged
 
 SIZES = ("pocket", "desk")
 TOY = shapes.Shape(32, 2, 2, 2, 48, 1200, tied=True, qkv_bias=True)
@@ -155,14 +155,7 @@ def test_the_arms_of_the_gpu_scale_train_at_a_toy_shape(arm: str, tmp_path: Path
 def test_an_arm_that_does_not_train_what_it_says_cannot_win(
     arm: str, harm: Callable[[Any], Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = loop.load_model
-
-    def tampered(*names: Any, **options: Any) -> Any:
-        model = real(*names, **options)
-        harm(model)
-        return model
-
-    monkeypatch.setattr(loop, "load_model", tampered)
+    sabotaged(monkeypatch, harm)
     with pytest.raises(TrainingFailed, match=said):
         train(timed("pocket")[arm], tmp_path)
 

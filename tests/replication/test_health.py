@@ -22,7 +22,6 @@ from transformers import (
 )
 
 from replication import methods, optim, shapes
-from replication import train as loop
 from replication.config import (
     CPT,
     AdaLoRA,
@@ -43,6 +42,7 @@ from replication.health import TrainingFailed, check_expected, expected_trainabl
 from replication.methods import attach
 from replication.methods.attached import Attached
 from replication.train import train
+from tests.replication.sabotage import sabotaged
 
 SHAPE = {
     "vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -189,20 +189,8 @@ def run(tiny_model: Path, tiny_corpus: Path) -> Run:
     )  # fmt: skip
 
 
-def sabotaged(monkeypatch: pytest.MonkeyPatch, harm: Callable[[PreTrainedModel], None]) -> None:
-    """Let the loop load a model that somebody has tampered with."""
-    real = loop.load_model
-
-    def tampered(*args: Any, **options: Any) -> PreTrainedModel:
-        model = real(*args, **options)
-        harm(model)
-        return model
-
-    monkeypatch.setattr(loop, "load_model", tampered)
-
-
 def test_a_frozen_model_is_caught(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sabotaged(monkeypatch, lambda model: model.requires_grad_(False) and None)
+    sabotaged(monkeypatch, lambda model: model.requires_grad_(False))
     with pytest.raises(TrainingFailed, match="frozen"):
         train(run, tmp_path)
 
@@ -210,7 +198,7 @@ def test_a_frozen_model_is_caught(run: Run, tmp_path: Path, monkeypatch: pytest.
 def test_an_embedding_that_asks_for_no_gradient_is_caught(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sabotaged(monkeypatch, lambda model: model.get_input_embeddings().requires_grad_(False) and None)
+    sabotaged(monkeypatch, lambda model: model.get_input_embeddings().requires_grad_(False))
     with pytest.raises(TrainingFailed, match=r"should train 25,824 weights.*missing: embed_tokens \(8,256 of"):
         train(run, tmp_path)
 
